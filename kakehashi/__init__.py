@@ -1,0 +1,2 @@
+"""The front door."""
+__version__ = "0.1.0"

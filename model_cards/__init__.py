@@ -1,0 +1,1 @@
+"""The model card template, shipped beside the code that fills it."""
