@@ -1,0 +1,132 @@
+"""What all tests share: no network, no cache outside a temporary folder, fixed seeds, and tiny models."""
+
+import os
+import random
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Read once, when torch, datasets and huggingface_hub are first imported: so before any test file is.
+# One thread, because the test processes already share the cores and torch's threads spin while they wait.
+_CACHE = Path(tempfile.mkdtemp(prefix="kakehashi-tests-"))
+os.environ.update(
+    HF_HOME=str(_CACHE / "huggingface"),
+    HF_DATASETS_CACHE=str(_CACHE / "datasets"),
+    HF_MODULES_CACHE=str(_CACHE / "modules"),
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_OFFLINE="1",
+    MPLBACKEND="Agg",
+    MPLCONFIGDIR=str(_CACHE / "matplotlib"),
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+TINY_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+
+TINY_SENTENCES = [
+    "I love cats.",
+    "She reads a book in the park.",
+    "Do you want to eat an apple?",
+    "The small dog did not run.",
+    "Translate to Japanese: I love dogs.",
+    "私は猫が大好きです。",
+    "彼女は公園で本を読みます。",
+    "りんごを食べたいですか。",
+    "小さい犬は走りませんでした。",
+    "次の文を英語に訳してください。",
+]
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Seeds every random number generator that is loaded; torch's own first seed is fixed already."""
+    if "torch" in sys.modules:
+        from transformers import set_seed
+
+        set_seed(0)
+    else:
+        random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Refuses connections that leave this machine: a test must pass without a network."""
+    connect = socket.socket.connect
+
+    def connect_here(self, address):
+        if self.family != socket.AF_UNIX and str(address[0]) not in {"127.0.0.1", "::1", "localhost"}:
+            raise OSError(f"a test tried to reach {address}, but tests run without a network")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
+
+
+@pytest.fixture(scope="session")
+def tiny_sentences():
+    """Ten short sentences, five in each language."""
+    return list(TINY_SENTENCES)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_sentences):
+    """A tokenizer of at most 512 entries with 10 sentinels, trained on the tiny sentences."""
+    from kakehashi.tokenization import train_tokenizer
+
+    return train_tokenizer(tiny_sentences * 4, vocab_size=512, num_sentinels=10, show_progress=False)
+
+
+@pytest.fixture
+def tiny_config(tiny_tokenizer):
+    """A configuration of 2 encoder and 1 decoder layers, hidden size 32, that fits the tiny tokenizer."""
+    from kakehashi.modeling import KakehashiConfig
+
+    return KakehashiConfig(vocab_size=len(tiny_tokenizer), **TINY_SIZES)
+
+
+@pytest.fixture
+def build_tiny_model(tiny_tokenizer):
+    """A function that builds any model class of the tiny sizes, in evaluation mode: `build(cls, num_labels=3)`."""
+    import torch
+
+    from kakehashi.modeling import KakehashiConfig
+
+    def build(model_class, **overrides):
+        torch.manual_seed(0)
+        settings = {"vocab_size": len(tiny_tokenizer), **TINY_SIZES, **overrides}
+        return model_class(KakehashiConfig(**settings)).eval()
+
+    return build
+
+
+@pytest.fixture
+def tiny_model(build_tiny_model):
+    """A `KakehashiForConditionalGeneration` of the tiny configuration, in evaluation mode."""
+    from kakehashi.modeling import KakehashiForConditionalGeneration
+
+    return build_tiny_model(KakehashiForConditionalGeneration)
+
+
+@pytest.fixture
+def tiny_model_dir(tiny_model, tiny_tokenizer, tmp_path):
+    """The folder that a tiny encoder-decoder and its tokenizer were saved in."""
+    folder = tmp_path / "tiny-model"
+    tiny_model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
