@@ -1,0 +1,386 @@
+"""Read documents and rows from files, folders, globs or the Hub, always through `datasets`.
+
+What a file holds decides how it is read, and its name says what it holds:
+
+    name ends in        one row is              columns
+    .txt                one line, a document    text
+    .json .jsonl        one object              the keys of the object
+    .csv                one quoted record       the header; every value is text
+    .tsv                one line, no quoting    the header; every value is text
+    .parquet            one record              the schema
+
+Each but `.parquet` (which is compressed inside) may carry `.gz`, `.xz`, `.bz2` or `.zst` after that. Rows read
+without streaming are kept by `datasets` in its own cache and read again only when a file has changed.
+"""
+
+import functools
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
+from datasets import logging as datasets_logging
+
+_BUILDER_OF_EXTENSION = {
+    ".txt": "text",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+_COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
+_QUOTE_NONE = 3
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
+_SNIFFED_BYTES = 8192
+
+
+def load_rows(
+    paths: str | Sequence[str], *, split: str = "train", streaming: bool = False
+) -> Dataset | IterableDataset:
+    """Returns the rows of the given files as one data set, in the order the files were named.
+
+    Values stay as they are in the file: nothing is stripped but line ends, and in `.csv` and `.tsv` the words
+    "null", "NA" and numbers such as "007" stay text. Lines of a `.txt` file that hold nothing but white space are
+    left out.
+
+    Args:
+        paths: One or several of: a file, a folder (searched to the bottom, hidden entries left out), a glob such as
+            `corpus/**/*.txt`, or a Hub data set id (`owner/name`, or `owner/name:configuration`). The network is
+            used only for an id. All files must be of one kind.
+        split: Which split of a Hub data set to take. Local files are always taken whole.
+        streaming: Read while iterating, for corpora larger than the disk. Files that turn out to be damaged are
+            then found only when they are reached.
+
+    Returns:
+        The rows, of the columns in the table at the top of this file.
+
+    Raises:
+        ValueError: A path does not exist, a file is empty, damaged, binary or not UTF-8 (with the line number), of
+            an unknown or of mixed kinds; a line is not JSON (with its number); a Hub data set cannot be loaded.
+    """
+    dataset = _open_rows(paths, split, streaming)
+    if dataset.info.builder_name == "text":
+        dataset = _drop_blank_lines(dataset)
+    if isinstance(dataset, Dataset) and not len(dataset):
+        raise ValueError(f"{_describe(paths)} has no rows.")
+    return dataset
+
+
+def _open_rows(paths: str | Sequence[str], split: str, streaming: bool) -> Dataset | IterableDataset:
+    names = _list_names(paths)
+    if not names:
+        raise ValueError("`paths` must name at least one file, folder, glob or Hub data set id, but it is empty.")
+    hub_ids = [name for name in names if _looks_like_hub_id(name)]
+    if hub_ids:
+        if len(names) > 1:
+            raise ValueError(f"A Hub data set must be the only path, but got {names}.")
+        return _load_from_hub(hub_ids[0], split, streaming)
+    return _load_from_files([file for name in names for file in _find_files(name)], streaming)
+
+
+def require_columns(dataset: Dataset | IterableDataset, columns: Sequence[str], paths: str | Sequence[str]) -> None:
+    """Checks that every named column is present and can be used as it stands in the file.
+
+    Args:
+        dataset: Rows as `load_rows` gives them.
+        columns: Names that must be there.
+        paths: Where the rows came from, for the message.
+
+    Raises:
+        ValueError: A column is absent (the present ones are listed), or its JSON strings were all dates, which the
+            reader has turned into points in time.
+    """
+    present = _column_names(dataset)
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise ValueError(
+            f"{_describe(paths)} has no column {_quote(missing)}; "
+            f"the columns present are {_quote(present)}. Name one of these in the recipe or rename the column."
+        )
+    for column in columns:
+        feature = (dataset.features or {}).get(column)
+        if isinstance(feature, Value) and feature.dtype.startswith(("timestamp", "date")):
+            raise ValueError(
+                f"Column `{column}` of {_describe(paths)} holds only dates, and reading them as text would change "
+                "them. Save the rows as .tsv, .csv or text columns of .parquet."
+            )
+
+
+def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iterator[str]:
+    """Yields the documents of the given files one after another, streaming, without empty ones.
+
+    Args:
+        paths: As for `load_rows`.
+        text_column: Column that holds the document.
+
+    Yields:
+        One document, exactly as in the file.
+
+    Raises:
+        ValueError: As for `load_rows` and `require_columns`, or a value is not text.
+    """
+    dataset = _open_rows(paths, "train", streaming=True)
+    with _readable_errors(paths):
+        require_columns(dataset, [text_column], paths)
+        for batch in dataset.select_columns([text_column]).iter(batch_size=1000):
+            for text in batch[text_column]:
+                if text is not None and not isinstance(text, str):
+                    raise ValueError(
+                        f"Column `{text_column}` of {_describe(paths)} must hold text, "
+                        f"but a value is {text!r} ({type(text).__name__})."
+                    )
+                if text and not text.isspace():
+                    yield text
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    # `corpus/train.txt` has the form of a Hub id too; a name that ends like a file was surely meant as one.
+    return not os.path.exists(name) and bool(_HUB_ID.fullmatch(name)) and _split_extension(name)[0] is None
+
+
+def _load_from_hub(hub_id: str, split: str, streaming: bool) -> Dataset | IterableDataset:
+    name, _, configuration = hub_id.partition(":")
+    try:
+        return load_dataset(name, configuration or None, split=split, streaming=streaming)
+    except Exception as error:
+        raise ValueError(
+            f"`{hub_id}` is neither a local file or folder nor a Hub data set that can be loaded: {_first_line(error)}"
+        ) from error
+
+
+def _find_files(name: str) -> list[str]:
+    """Returns the absolute paths of the files a path names, sorted."""
+    path = Path(name)
+    if path.is_dir():
+        inside = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+        visible = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
+        files = sorted(str(path / file) for file in visible if _split_extension(file.name)[0])
+        if not files:
+            raise ValueError(f"Folder `{name}` has no file that can be read; {_known_extensions()}")
+    elif path.is_file():
+        files = [name]
+    else:
+        files = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
+        if not files:
+            raise ValueError(
+                f"`{name}` does not exist: it must be a file, a folder, a glob that matches files, or a Hub data set "
+                "id (owner/name)."
+            )
+    return [os.path.abspath(file) for file in files]
+
+
+def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | IterableDataset:
+    builder = _builder_of(files)
+    for file in files:
+        _require_content(file, builder)
+    options = {
+        # A byte order mark is no part of the first document.
+        "text": lambda: {"encoding": "utf-8-sig"},
+        # Otherwise rows with certain column names are taken for logs of coding agents and rebuilt.
+        "json": lambda: {"parse_agent_traces": False},
+        "csv": lambda: _table_options(files, {"sep": ","}),
+        "tsv": lambda: _table_options(files, {"sep": "\t", "quoting": _QUOTE_NONE}),
+        "parquet": dict,
+    }[builder]
+    with _readable_errors(files):
+        dataset: Dataset | IterableDataset = load_dataset(
+            "csv" if builder == "tsv" else builder,
+            # `datasets` reads [ and * in a name as a pattern.
+            data_files=[glob.escape(file) for file in files],
+            split="train",
+            streaming=streaming,
+            **options(),
+        )
+        if builder == "json" and isinstance(dataset, Dataset):
+            # The JSON reader lets bytes that are not UTF-8 through; they would only fail when a row is used.
+            dataset.data.validate(full=True)
+    return dataset
+
+
+def _split_extension(name: str) -> tuple[str | None, str]:
+    """Returns the kind of builder for a file name, or None, and its compression extension, or an empty string."""
+    lowered = name.lower()
+    compression = next((extension for extension in _COMPRESSIONS if lowered.endswith(extension)), "")
+    extension = os.path.splitext(lowered.removesuffix(compression))[1]
+    if extension == ".parquet" and compression:
+        return None, compression
+    return _BUILDER_OF_EXTENSION.get(extension), compression
+
+
+def _builder_of(files: Sequence[str]) -> str:
+    example_of_builder: dict[str, str] = {}
+    for file in files:
+        builder, _ = _split_extension(file)
+        if builder is None:
+            raise ValueError(f"`{file}` has an unknown extension; {_known_extensions()}")
+        example_of_builder.setdefault(builder, file)
+    if len(example_of_builder) > 1:
+        raise ValueError(
+            "All files must be of one kind, but these are mixed: "
+            f"{' and '.join(f'`{file}` ({builder})' for builder, file in list(example_of_builder.items())[:2])}."
+        )
+    return next(iter(example_of_builder))
+
+
+def _known_extensions() -> str:
+    return (
+        f"a name must end in {', '.join(_BUILDER_OF_EXTENSION)}, and all but .parquet may be followed by "
+        f"{', '.join(_COMPRESSIONS)}."
+    )
+
+
+def _open_bytes(file: str) -> Any:
+    """Opens a file for reading bytes, decompressed according to its extension."""
+    return fsspec.open(file, "rb", compression="infer")
+
+
+def _require_content(file: str, builder: str) -> None:
+    """Refuses an empty file and one whose first bytes cannot be text."""
+    with _readable_errors([file]), _open_bytes(file) as stream:
+        start = stream.read(_SNIFFED_BYTES)
+    if not start.strip():
+        raise ValueError(f"`{file}` is empty.")
+    if builder != "parquet" and b"\0" in start:
+        line = start[: start.index(b"\0")].count(b"\n") + 1
+        raise ValueError(f"`{file}` must be UTF-8 text, but line {line} holds a zero byte: it is a binary file.")
+
+
+def _table_options(files: Sequence[str], dialect: dict[str, Any]) -> dict[str, Any]:
+    """Returns options that keep every value of a csv or tsv file as text."""
+    columns = _read_header(files[0], dialect)
+    for file in files[1:]:
+        if (others := _read_header(file, dialect)) != columns:
+            raise ValueError(
+                f"Files read together must have the same columns, but `{files[0]}` has {_quote(columns)} "
+                f"and `{file}` has {_quote(others)}."
+            )
+    features = Features({column: Value("string") for column in columns})
+    return {**dialect, "features": features, "keep_default_na": False, "na_filter": False}
+
+
+def _read_header(file: str, dialect: dict[str, Any]) -> list[str]:
+    with _readable_errors([file]):
+        first = pd.read_csv(file, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8", **dialect)
+    if not isinstance(first.index, pd.RangeIndex):
+        # pandas would shift the columns and make the first field a row name.
+        raise ValueError(f"`{file}` line 2 has more fields than the {len(first.columns)} of the header.")
+    return [str(column) for column in first.columns]
+
+
+def _drop_blank_lines(dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    if isinstance(dataset, IterableDataset):
+        return dataset.filter(_is_written, input_columns="text", batched=True)
+    kept = dataset.filter(_is_written, input_columns="text", batched=True, desc="Leaving out blank lines")
+    # A filtered data set reads through a table of row numbers, which is slower: keep the plain one if it is whole.
+    return kept if len(kept) < len(dataset) else dataset
+
+
+def _is_written(texts: list[str]) -> list[bool]:
+    return [bool(text) and not text.isspace() for text in texts]
+
+
+def _column_names(dataset: Dataset | IterableDataset) -> list[str]:
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(next(iter(dataset), {}))
+
+
+@contextmanager
+def _readable_errors(paths: str | Sequence[str]) -> Iterator[None]:
+    """Turns whatever the readers below raise into one ValueError that names the file and the line."""
+    verbosity = datasets_logging.get_verbosity()
+    # The builders log the failure before they raise it; the user is to read it once.
+    datasets_logging.set_verbosity(datasets_logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        cause = _root_cause(error)
+        if isinstance(cause, OSError) and cause.errno is not None:
+            # No fault of the file: a full disk, missing rights, too many open files.
+            raise cause from None
+        if type(error) is ValueError and "corresponds to no data" in str(error):
+            raise ValueError(f"{_describe(paths)} has no rows.") from error
+        if type(error) is ValueError and error.__cause__ is None:
+            raise
+        raise ValueError(_find_damage(paths) or f"{_describe(paths)} cannot be read: {_first_line(cause)}") from error
+    finally:
+        datasets_logging.set_verbosity(verbosity)
+
+
+def _find_damage(paths: str | Sequence[str]) -> str | None:
+    """Reads the files again line by line and returns a sentence about the first damaged place, or None."""
+    local_names = [name for name in _list_names(paths) if not _looks_like_hub_id(name)]
+    for file in (file for name in local_names for file in _find_files(name)):
+        builder, _ = _split_extension(file)
+        found = None if builder == "parquet" else _find_bad_bytes(file)
+        if builder == "json" and not found:
+            found = _find_bad_json(file)
+        if found:
+            return found
+    return None
+
+
+def _find_bad_bytes(file: str) -> str | None:
+    try:
+        with _open_bytes(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    return f"`{file}` must be UTF-8 text, but line {number} is not: {error.reason} ({line[:20]!r})."
+    except Exception as error:  # each decompressor raises its own kind
+        return f"`{file}` cannot be decompressed: {_first_line(error)}"
+    return None
+
+
+def _find_bad_json(file: str) -> str | None:
+    with fsspec.open(file, "rt", compression="infer", encoding="utf-8-sig") as stream:
+        if stream.read(1) == "[":
+            stream.seek(0)
+            return _explain_json(file, functools.partial(json.load, stream), first_line=1)
+        stream.seek(0)
+        for number, line in enumerate(stream, start=1):
+            if line.strip() and (found := _explain_json(file, functools.partial(json.loads, line), number)):
+                return found
+    return None
+
+
+def _explain_json(file: str, parse: Callable[[], Any], first_line: int) -> str | None:
+    try:
+        value = parse()
+    except json.JSONDecodeError as error:
+        return f"`{file}` line {first_line + error.lineno - 1} is not valid JSON: {error.msg}."
+    if not isinstance(value, (dict, list)):
+        return f"`{file}` line {first_line} must be a JSON object, but it is {value!r}."
+    return None
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _list_names(paths: str | Sequence[str]) -> list[str]:
+    return [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+
+
+def _describe(paths: str | Sequence[str]) -> str:
+    names = _list_names(paths)
+    return f"`{names[0]}`" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _quote(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
