@@ -1,0 +1,258 @@
+# Copyright 2026 The kakehashi authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Positions and attention: how one token looks at others.
+
+Norm, rotary positions, attention written out, self-attention, cross-attention; in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_kakehashi import KakehashiConfig
+
+
+class KakehashiRMSNorm(nn.RMSNorm):
+    """Divides by the root mean square of the last dimension and scales each feature (Zhang and Sennrich, 2019)."""
+
+
+class KakehashiRotaryEmbedding(nn.Module):
+    """Cosines and sines that turn query and key pairs by an angle proportional to their position.
+
+    Source: Su et al., "RoFormer", 2021, section 3.2.2, in the layout where feature `i` pairs with `i + head_dim / 2`.
+    """
+
+    inv_freq: torch.Tensor
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.rope_type = config.rope_parameters["rope_type"]
+        self.max_seq_len_cached = self.original_max_seq_len = config.max_position_embeddings
+        compute = ROPE_INIT_FUNCTIONS.get(self.rope_type, self.compute_default_rope_parameters)
+        inv_freq, self.attention_scaling = compute(config)
+        # Both names are what Transformers looks for when it rebuilds the table after loading on the meta device.
+        self.register_buffer("inv_freq", inv_freq, persistent=False)
+        self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
+
+    @staticmethod
+    def compute_default_rope_parameters(
+        config: KakehashiConfig, device: torch.device | None = None, **kwargs: Any
+    ) -> tuple[torch.Tensor, float]:
+        """The angle per position of each feature pair, `(head_dim / 2,)`, and the factor 1.0 on cosines and sines."""
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
+        return config.rope_parameters["rope_theta"] ** -exponents, 1.0
+
+    @torch.no_grad()
+    @dynamic_rope_update
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines for the positions.
+
+        Args:
+            x: Any tensor of the dtype and device wanted.
+            position_ids: `(batch or 1, length)`.
+
+        Returns:
+            Two tensors `(batch or 1, 1, length, head_dim)`, ready to multiply with queries and keys.
+        """
+        angles = position_ids[:, None, :, None].float() * self.inv_freq.float()
+        angles = torch.cat((angles, angles), dim=-1)
+        return (angles.cos() * self.attention_scaling).to(x.dtype), (angles.sin() * self.attention_scaling).to(x.dtype)
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turns the pairs of `states`, `(batch, heads, length, head_dim)`, by the angles behind `cos` and `sin`."""
+    first, second = states.chunk(2, dim=-1)
+    return states * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def repeat_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
+    """Repeats each key or value head for its group of query heads: `(batch, heads * groups, length, head_dim)`."""
+    return states if groups == 1 else states.repeat_interleave(groups, dim=1)
+
+
+def eager_attention_forward(
+    module: KakehashiAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out: scores, softmax, weighted sum. The reference, and the one that returns its weights.
+
+    Args:
+        module: The attention that calls.
+        query: `(batch, num_attention_heads, query_length, head_dim)`.
+        key: `(batch, num_key_value_heads, key_length, head_dim)`.
+        value: As `key`.
+        attention_mask: Added to the scores, `(batch, 1, query_length, key_length)`: 0 to see, very negative to hide.
+        scaling: Factor on the scores, `head_dim ** -0.5`.
+        dropout: Probability of dropping a weight.
+        **kwargs: What other implementations need.
+
+    Returns:
+        Context vectors `(batch, query_length, num_attention_heads, head_dim)` and attention weights
+        `(batch, num_attention_heads, query_length, key_length)`, whose rows sum to 1.
+    """
+    key = repeat_heads(key, module.num_key_value_groups)
+    value = repeat_heads(value, module.num_key_value_groups)
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class KakehashiAttention(nn.Module):
+    """Grouped-query attention with normalised queries and keys, for self- and cross-attention.
+
+    Self-attention norms queries and keys per head and rotates them. Cross-attention has no positions, norms keys per
+    head and queries over their full width: the form that CTranslate2 computes exactly as well. Source: Ainslie et
+    al., "GQA", 2023; Dehghani et al., "Scaling Vision Transformers to 22 Billion Parameters", 2023, for the norms.
+    """
+
+    def __init__(self, config: KakehashiConfig, layer_idx: int, *, is_causal: bool, is_cross: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.is_cross = is_cross
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        query_width = config.num_attention_heads * config.head_dim
+        key_width = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, key_width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, key_width, bias=False)
+        self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
+        self.q_norm = KakehashiRMSNorm(query_width if is_cross else config.head_dim, eps=config.rms_norm_eps)
+        self.k_norm = KakehashiRMSNorm(config.head_dim, eps=config.rms_norm_eps)
+
+    def project_queries(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Normalised queries `(batch, num_attention_heads, length, head_dim)` of `(batch, length, hidden_size)`."""
+        queries = self.q_proj(hidden_states)
+        if self.is_cross:
+            queries = self.q_norm(queries)
+        queries = queries.unflatten(-1, (-1, self.head_dim))
+        return (queries if self.is_cross else self.q_norm(queries)).transpose(1, 2)
+
+    def project_keys_values(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised keys, and values, `(batch, num_key_value_heads, length, head_dim)`."""
+        keys = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim)))
+        values = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
+        return keys.transpose(1, 2), values.transpose(1, 2)
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Runs the chosen attention implementation and projects its context vectors back to the residual width."""
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        context, weights = attention(
+            self,
+            queries,
+            keys,
+            values,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.o_proj(context.flatten(2)), weights
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Self-attention.
+
+        Args:
+            hidden_states: `(batch, length, hidden_size)`.
+            position_embeddings: Cosines and sines from `KakehashiRotaryEmbedding`.
+            attention_mask: In the form of the chosen attention implementation. `None` hides nothing but, in the
+                decoder, what comes later.
+            past_key_values: Cache that earlier keys and values are read from and these are added to.
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            The sub-layer's output, shaped as `hidden_states`, and the attention weights where they are computed.
+        """
+        queries = rotate(self.project_queries(hidden_states), *position_embeddings)
+        keys, values = self.project_keys_values(hidden_states)
+        keys = rotate(keys, *position_embeddings)
+        if past_key_values is not None:
+            keys, values = past_key_values.update(keys, values, self.layer_idx)
+        return self.attend(queries, keys, values, attention_mask, **kwargs)
+
+
+class KakehashiCrossAttention(KakehashiAttention):
+    """Attention of the decoder's positions to the encoder's states."""
+
+    def __init__(self, config: KakehashiConfig, layer_idx: int) -> None:
+        super().__init__(config, layer_idx, is_causal=False, is_cross=True)
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Cross-attention; its keys and values are computed once per source and then read from the cache.
+
+        Args:
+            hidden_states: `(batch, target_length, hidden_size)`.
+            encoder_hidden_states: `(batch, source_length, hidden_size)`.
+            attention_mask: In the form of the chosen attention implementation.
+            past_key_values: Cache of both attentions.
+            **kwargs: Passed to the attention implementation.
+
+        Returns:
+            As `KakehashiAttention.forward`.
+        """
+        queries = self.project_queries(hidden_states)
+        if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
+            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            keys, values = layer.keys, layer.values
+        else:
+            keys, values = self.project_keys_values(encoder_hidden_states)
+            if past_key_values is not None:
+                keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
+                past_key_values.is_updated[self.layer_idx] = True
+        return self.attend(queries, keys, values, attention_mask, **kwargs)

@@ -1,0 +1,574 @@
+# Copyright 2026 The kakehashi authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The kakehashi model and its heads: one set of blocks as encoder-decoder, as encoder alone, as decoder alone.
+
+Every head keeps its blocks under `model`, under the same names, so weights move between the shapes:
+
+    model.embed_tokens                  every shape; also the output projection
+    model.encoder.layers.N.{self_attn, mlp}
+    model.decoder.layers.N.{self_attn, cross_attn, mlp}
+
+The blocks stand in `stacks_kakehashi.py` and `attention_kakehashi.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    CausalLMOutputWithCrossAttentions,
+    MaskedLMOutput,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils import can_return_tuple
+
+from .configuration_kakehashi import KakehashiConfig, Shape
+from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder, KakehashiPreTrainedModel
+
+# What the checkpoint of an encoder-decoder holds beyond one of its stacks.
+ENCODER_KEYS = r"(^|\.)encoder\."
+DECODER_KEYS = r"(^|\.)decoder\."
+CROSS_ATTENTION_KEYS = r"\.cross_attn(_norm)?\."
+
+
+class KakehashiModel(KakehashiPreTrainedModel):
+    """The stacks that `config.shape` names, without a head, around one embedding."""
+
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # FSDP2 shards tied weights only where all owners hold the same embedding object.
+        self.encoder = KakehashiEncoder(config, self.embed_tokens) if config.shape != "decoder" else None
+        self.decoder = KakehashiDecoder(config, self.embed_tokens) if config.shape != "encoder" else None
+        stacks = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
+        self._tied_weights_keys = {f"{name}.embed_tokens.weight": "embed_tokens.weight" for name in stacks}
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The one embedding."""
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the one embedding, in both stacks."""
+        self.embed_tokens = value
+        for stack in (self.encoder, self.decoder):
+            if stack is not None:
+                stack.set_input_embeddings(value)
+
+    def get_encoder(self, modality: str | None = None) -> KakehashiEncoder | None:
+        """The encoder, or `None` in a decoder alone."""
+        return self.encoder
+
+    def get_decoder(self) -> KakehashiDecoder | None:
+        """The decoder, or `None` in an encoder alone."""
+        return self.decoder
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput | BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions:
+        """Runs the stacks.
+
+        Args:
+            input_ids: `(batch, source_length)`; of a decoder alone `(batch, target_length)`.
+            attention_mask: As `input_ids`, 1 for a token and 0 for padding. `None` means no padding.
+            decoder_input_ids: `(batch, target_length)`. Without them an encoder-decoder returns its encoder's
+                states, so that it serves as a text encoder as it is.
+            decoder_attention_mask: `(batch, cached_length + target_length)`.
+            position_ids: As `input_ids`. `None` counts from 0.
+            decoder_position_ids: `(batch, target_length)`. `None` counts on from the cache.
+            encoder_outputs: States of a source that is encoded already.
+            past_key_values: Cache of the decoder.
+            inputs_embeds: In place of `input_ids`, before scaling.
+            decoder_inputs_embeds: In place of `decoder_input_ids`, before scaling.
+            use_cache: Whether the decoder returns a cache.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            An encoder-decoder's `Seq2SeqModelOutput`, or the output of its one stack.
+        """
+        if self.encoder is None:
+            return self.decoder(
+                input_ids,
+                attention_mask,
+                position_ids,
+                past_key_values=past_key_values,
+                inputs_embeds=inputs_embeds,
+                use_cache=use_cache,
+                **kwargs,
+            )
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if self.decoder is None or (decoder_input_ids is None and decoder_inputs_embeds is None):
+            return encoder_outputs
+        decoder_outputs = self.decoder(
+            decoder_input_ids,
+            decoder_attention_mask,
+            decoder_position_ids,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            past_key_values=decoder_outputs.past_key_values,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
+
+
+class KakehashiEncoderModel(KakehashiModel):
+    """The encoder alone, from an encoder-decoder's folder or its own: text in, context vectors out."""
+
+    _auto_class = "AutoModelForTextEncoding"
+    _keys_to_ignore_on_load_unexpected = [DECODER_KEYS]
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        super().__init__(config.with_shape("encoder"))
+
+
+def shift_right(labels: torch.Tensor, start_token_id: int, pad_token_id: int) -> torch.Tensor:
+    """Decoder inputs for the labels: the start token, then every label but the last.
+
+        labels   私  は  猫  </s>  -100
+        returns  <s> 私  は  猫    </s>
+
+    Args:
+        labels: `(batch, target_length)`, -100 where there is nothing to predict.
+        start_token_id: Id of the first decoder input.
+        pad_token_id: Id put where a label is -100.
+    """
+    shifted = F.pad(labels[:, :-1], (1, 0), value=start_token_id)
+    return shifted.masked_fill(shifted == -100, pad_token_id)
+
+
+def token_cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross entropy of logits that stand beside their labels, in float32.
+
+    Args:
+        logits: `(positions, vocab_size)`.
+        labels: `(positions,)`, -100 where a position does not count.
+        num_items_in_batch: What the sum is divided by: the labels of the whole optimizer step, when one forward sees
+            only a part of it. `None` divides by the labels given.
+
+    Returns:
+        A scalar; 0 when there is no label at all.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != -100).sum().clamp(min=1)
+    elif torch.is_tensor(num_items_in_batch):
+        num_items_in_batch = num_items_in_batch.to(total.device)
+    return total / num_items_in_batch
+
+
+class KakehashiTokenPredictionModel(KakehashiPreTrainedModel):
+    """What the three heads that predict tokens share: blocks, the tied output projection and the loss."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    shape: Shape
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        config = config.with_shape(self.shape)
+        super().__init__(config)
+        self.model = KakehashiModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The output projection."""
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replaces the output projection."""
+        self.lm_head = new_embeddings
+
+    def project(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: int | torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """The loss and the logits.
+
+        In training only positions that have a label are projected to the vocabulary, and no logits are returned:
+        padding then costs neither time nor memory in the largest matrix product of the model.
+
+        Args:
+            hidden_states: `(batch, length, hidden_size)`.
+            labels: `(batch, length)`, beside the position that predicts them. `None` for no loss.
+            logits_to_keep: Number of last positions to project, or the indices of them; 0 for all.
+            num_items_in_batch: See `token_cross_entropy`.
+
+        Returns:
+            The scalar loss or `None`, and logits `(batch, kept, vocab_size)` or `None` in training with labels.
+        """
+        if labels is not None and self.training:
+            has_label = labels != -100
+            logits = self.lm_head(hidden_states[has_label])
+            return token_cross_entropy(logits, labels[has_label], num_items_in_batch), None
+        if labels is None and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            hidden_states = hidden_states[:, kept]
+        logits = self.lm_head(hidden_states)
+        if labels is None:
+            return None, logits
+        return token_cross_entropy(logits.flatten(0, 1), labels.flatten(), num_items_in_batch), logits
+
+
+class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, GenerationMixin):
+    """The encoder-decoder: reads a source, writes a target."""
+
+    _auto_class = "AutoModelForSeq2SeqLM"
+    shape = "encoder-decoder"
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Decoder inputs `(batch, target_length)` for the labels; the name that Transformers' collators call."""
+        return shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        decoder_position_ids: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Predicts the target.
+
+        Args:
+            input_ids: `(batch, source_length)`.
+            attention_mask: `(batch, source_length)`.
+            decoder_input_ids: `(batch, target_length)`. `None` makes them from `labels`.
+            decoder_attention_mask: `(batch, cached_length + target_length)`.
+            position_ids: `(batch, source_length)`.
+            decoder_position_ids: `(batch, target_length)`.
+            encoder_outputs: States of a source that is encoded already.
+            past_key_values: Cache of the decoder.
+            inputs_embeds: `(batch, source_length, hidden_size)`.
+            decoder_inputs_embeds: `(batch, target_length, hidden_size)`.
+            labels: `(batch, target_length)`, the target itself; -100 where there is nothing to predict.
+            use_cache: Whether to return a cache.
+            logits_to_keep: Number of last positions to project; 0 for all.
+            num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            Loss, logits `(batch, target_length, vocab_size)` (none in training with labels, see `project`), cache,
+            and states and attentions of both stacks if asked for.
+
+        Raises:
+            ValueError: If nothing says what the decoder reads.
+        """
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            if labels is None:
+                raise ValueError("Give one of `labels`, `decoder_input_ids` and `decoder_inputs_embeds`, got none.")
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            decoder_input_ids,
+            decoder_attention_mask,
+            position_ids,
+            decoder_position_ids,
+            encoder_outputs,
+            past_key_values,
+            inputs_embeds,
+            decoder_inputs_embeds,
+            use_cache,
+            **kwargs,
+        )
+        loss, logits = self.project(outputs.last_hidden_state, labels, logits_to_keep, num_items_in_batch)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            decoder_attentions=outputs.decoder_attentions,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            encoder_attentions=outputs.encoder_attentions,
+        )
+
+
+class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
+    """The decoder alone, as GPT: continues a text. Takes the decoder of an encoder-decoder, less cross-attention."""
+
+    _auto_class = "AutoModelForCausalLM"
+    _keys_to_ignore_on_load_unexpected = [ENCODER_KEYS, CROSS_ATTENTION_KEYS]
+    shape = "decoder"
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithCrossAttentions:
+        """Predicts each next token.
+
+        Args:
+            input_ids: `(batch, length)`.
+            attention_mask: `(batch, cached_length + length)`, 1 for a token and 0 for padding.
+            position_ids: `(batch, length)`. `None` counts on from the cache.
+            past_key_values: Cache to read and extend.
+            inputs_embeds: `(batch, length, hidden_size)`.
+            labels: `(batch, length)`, usually `input_ids` themselves; shifted here, so that position `i` predicts
+                label `i + 1`. -100 where there is nothing to predict.
+            use_cache: Whether to return a cache.
+            logits_to_keep: Number of last positions to project; 0 for all.
+            num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            shift_labels: Labels that are shifted already, in place of `labels`.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            Loss, logits `(batch, length, vocab_size)` (none in training with labels, see `project`), cache.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        if shift_labels is None and labels is not None:
+            shift_labels = F.pad(labels[:, 1:], (0, 1), value=-100)
+        loss, logits = self.project(outputs.last_hidden_state, shift_labels, logits_to_keep, num_items_in_batch)
+        return CausalLMOutputWithCrossAttentions(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class KakehashiForMaskedLM(KakehashiTokenPredictionModel):
+    """The encoder alone, as BERT: restores masked tokens."""
+
+    _auto_class = "AutoModelForMaskedLM"
+    _keys_to_ignore_on_load_unexpected = [DECODER_KEYS]
+    shape = "encoder"
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """Predicts the token at each position.
+
+        Args:
+            input_ids: `(batch, length)`, some of them `config.mask_token_id`.
+            attention_mask: `(batch, length)`, 1 for a token and 0 for padding.
+            position_ids: `(batch, length)`. `None` counts from 0.
+            inputs_embeds: `(batch, length, hidden_size)`.
+            labels: `(batch, length)`, the hidden tokens; -100 elsewhere.
+            num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            Loss and logits `(batch, length, vocab_size)` (none in training with labels, see `project`).
+        """
+        outputs = self.model(
+            input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
+        )
+        loss, logits = self.project(outputs.last_hidden_state, labels, num_items_in_batch=num_items_in_batch)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class KakehashiClassificationModel(KakehashiPreTrainedModel):
+    """What the two classification heads share: the encoder, dropout and the projection to labels."""
+
+    _keys_to_ignore_on_load_unexpected = [DECODER_KEYS, r"^lm_head\."]
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        config = config.with_shape("encoder")
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = KakehashiModel(config)
+        dropout = config.dropout if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
+
+
+class KakehashiForSequenceClassification(KakehashiClassificationModel):
+    """The encoder with one label, several labels or numbers per text, read from the mean of its context vectors."""
+
+    _auto_class = "AutoModelForSequenceClassification"
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Classifies each text.
+
+        Args:
+            input_ids: `(batch, length)`.
+            attention_mask: `(batch, length)`, 1 for a token and 0 for padding, which the mean leaves out.
+            position_ids: `(batch, length)`. `None` counts from 0.
+            inputs_embeds: `(batch, length, hidden_size)`.
+            labels: `(batch,)` label ids; `(batch, num_labels)` zeros and ones for several labels per text; numbers
+                for regression. `config.problem_type` says which; `None` is settled by dtype and `num_labels`.
+            num_items_in_batch: Numbers in the labels of the whole optimizer step, which the loss is divided by.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            Loss and logits `(batch, num_labels)`.
+        """
+        outputs = self.model(
+            input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
+        )
+        states = outputs.last_hidden_state
+        if attention_mask is None:
+            pooled = states.mean(dim=1)
+        else:
+            weights = attention_mask.unsqueeze(-1).to(states.dtype)
+            pooled = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        logits = self.score(self.dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, logits, self.config)
+            if num_items_in_batch is not None:
+                loss = loss * labels.numel() / num_items_in_batch
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class KakehashiForTokenClassification(KakehashiClassificationModel):
+    """The encoder with a label for each token."""
+
+    _auto_class = "AutoModelForTokenClassification"
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Classifies each token.
+
+        Args:
+            input_ids: `(batch, length)`.
+            attention_mask: `(batch, length)`, 1 for a token and 0 for padding.
+            position_ids: `(batch, length)`. `None` counts from 0.
+            inputs_embeds: `(batch, length, hidden_size)`.
+            labels: `(batch, length)` label ids, -100 where a token does not count.
+            num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+
+        Returns:
+            Loss and logits `(batch, length, num_labels)`.
+        """
+        outputs = self.model(
+            input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
+        )
+        logits = self.score(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = token_cross_entropy(logits.flatten(0, 1), labels.flatten(), num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "KakehashiEncoderModel",
+    "KakehashiForCausalLM",
+    "KakehashiForConditionalGeneration",
+    "KakehashiForMaskedLM",
+    "KakehashiForSequenceClassification",
+    "KakehashiForTokenClassification",
+    "KakehashiModel",
+    "KakehashiPreTrainedModel",
+]
