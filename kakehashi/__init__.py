@@ -1,2 +1,83 @@
-"""The front door."""
+"""Kakehashi: the modern encoder-decoder you can train yourself.
+
+The source folders stand at the top of the repository and are installed under one import name:
+`modeling/` is `kakehashi.modeling`, and so on. A new sub-folder must be named in `pyproject.toml` too.
+So always write `import kakehashi.modeling`: `import modeling` from the root of the repository works by accident and
+makes a second copy of every class.
+
+`import kakehashi` is all it takes for the Auto classes of Transformers to know the kakehashi models:
+
+    import kakehashi
+    from transformers import AutoModelForSeq2SeqLM
+
+    model = AutoModelForSeq2SeqLM.from_pretrained("runs/quickstart/instruct")
+
+It imports neither torch nor Transformers: the names below are looked up when they are first used, and
+`kakehashi.registration` explains how the registration waits for Transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kakehashi.registration import register_with_transformers
+
+if TYPE_CHECKING:
+    from kakehashi.modeling import (
+        KakehashiConfig,
+        KakehashiEncoderModel,
+        KakehashiForCausalLM,
+        KakehashiForConditionalGeneration,
+        KakehashiForMaskedLM,
+        KakehashiForSequenceClassification,
+        KakehashiForTokenClassification,
+        KakehashiModel,
+    )
+    from kakehashi.tokenization import train_tokenizer
+    from kakehashi.training.inference import (
+        classify_texts,
+        generate_texts,
+        load_for_classification,
+        load_for_generation,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "KakehashiConfig",
+    "KakehashiEncoderModel",
+    "KakehashiForCausalLM",
+    "KakehashiForConditionalGeneration",
+    "KakehashiForMaskedLM",
+    "KakehashiForSequenceClassification",
+    "KakehashiForTokenClassification",
+    "KakehashiModel",
+    "__version__",
+    "classify_texts",
+    "generate_texts",
+    "load_for_classification",
+    "load_for_generation",
+    "train_tokenizer",
+]
+
+_HOME_OF_NAME = {
+    "classify_texts": "kakehashi.training.inference",
+    "generate_texts": "kakehashi.training.inference",
+    "load_for_classification": "kakehashi.training.inference",
+    "load_for_generation": "kakehashi.training.inference",
+    "train_tokenizer": "kakehashi.tokenization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name's module when the name is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF_NAME.get(name, "kakehashi.modeling")), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the names not imported yet beside those that are."""
+    return sorted({*globals(), *__all__})
+
+
+register_with_transformers()

@@ -1,0 +1,120 @@
+"""The `kakehashi` command: one verb, one function, each in `kakehashi.commands`.
+
+The command files import torch and Transformers inside their functions, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from kakehashi import __version__
+from kakehashi.commands.classify_text import classify_text
+from kakehashi.commands.generate import generate, translate
+
+BAD_INPUT_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
+
+
+@dataclass
+class GlobalOptions:
+    """What stands before the verb and what `main` needs after the verb has failed."""
+
+    traceback: bool = False
+
+
+app = typer.Typer(
+    name="kakehashi",
+    help="Train encoder-decoders from raw text, and use them.",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def set_global_options(
+    context: typer.Context,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show the whole Python traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train encoder-decoders from raw text, and use them."""
+    context.ensure_object(GlobalOptions).traceback = traceback
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+_USE = "Use a model"
+app.command(rich_help_panel=_USE)(generate)
+app.command(rich_help_panel=_USE)(translate)
+app.command("classify-text", rich_help_panel=_USE)(classify_text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    A `ValueError` or `OSError` is bad input: one readable line on stderr and exit code 2. Anything else is our
+    mistake and keeps its traceback.
+
+    Args:
+        arguments: What follows `kakehashi`; `None` takes them from the command line.
+    """
+    options = GlobalOptions()
+    try:
+        app(None if arguments is None else list(arguments), prog_name="kakehashi", obj=options)
+    except SystemExit as exit_request:
+        return _exit_code(exit_request)
+    except KeyboardInterrupt:
+        return _report_interruption()
+    except BrokenPipeError:
+        return _stop_writing()
+    except (ValueError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"kakehashi: error: {describe_error(error)}", file=sys.stderr)
+        return BAD_INPUT_EXIT_CODE
+    return 0
+
+
+def describe_error(error: Exception) -> str:
+    """Returns the message of `error` on one line, with the file it concerns if there is one."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        # `str(error)` starts with "[Errno 2]", which tells a reader nothing.
+        message = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return " ".join(message.split()) or type(error).__name__
+
+
+def _exit_code(exit_request: SystemExit) -> int:
+    cause = exit_request.__context__
+    if cause is not None and isinstance(cause.__cause__, KeyboardInterrupt):
+        return _report_interruption()
+    return exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
+
+
+def _report_interruption() -> int:
+    print("kakehashi: interrupted", file=sys.stderr)
+    return INTERRUPTED_EXIT_CODE
+
+
+def _stop_writing() -> int:
+    # Whoever read our output has gone (`kakehashi … | head`). Python would complain once more when it flushes
+    # stdout at exit, so give it somewhere to write.
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1

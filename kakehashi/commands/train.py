@@ -1,0 +1,74 @@
+"""The commands that train: `pretrain`, `instruct` and `classify`, each a recipe and whatever overrides it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from kakehashi.training.arguments import StageArguments
+
+# Any recipe key may follow the recipe; Typer hands on what it does not know.
+RECIPE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
+_INTERRUPTED_EXIT_CODE = 130
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped one (kakehashi recipes list). "
+        "Any of its keys may follow as --key value.",
+        metavar="RECIPE",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")]
+
+
+def pretrain(context: typer.Context, recipe: Recipe, resume: Resume = False) -> None:
+    """Pretrain a model on raw text."""
+    from kakehashi.training.arguments import PretrainArguments
+    from kakehashi.training.pretrain import run_pretrain
+
+    _run_stage(PretrainArguments, run_pretrain, recipe, context.args, resume)
+
+
+def instruct(context: typer.Context, recipe: Recipe, resume: Resume = False) -> None:
+    """Teach a model to answer instructions, translation among them."""
+    from kakehashi.training.arguments import InstructArguments
+    from kakehashi.training.instruct import run_instruct
+
+    _run_stage(InstructArguments, run_instruct, recipe, context.args, resume)
+
+
+def classify(context: typer.Context, recipe: Recipe, resume: Resume = False) -> None:
+    """Teach a model to put texts into classes."""
+    from kakehashi.training.arguments import ClassifyArguments
+    from kakehashi.training.classify import run_classify
+
+    _run_stage(ClassifyArguments, run_classify, recipe, context.args, resume)
+
+
+def _run_stage(
+    stage: type[StageArguments],
+    run: Callable[[Any, Any], dict[str, Any]],
+    recipe: str,
+    overrides: list[str],
+    resume: bool,
+) -> None:
+    """Reads the recipe, runs the stage and prints its final numbers."""
+    from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
+    from kakehashi.training.run import TrainingInterrupted
+    from kakehashi.training.run_folder import RESUME_NEWEST
+
+    arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
+    if resume:
+        training_arguments.resume_from_checkpoint = RESUME_NEWEST
+    try:
+        metrics = run(arguments, training_arguments)
+    except TrainingInterrupted as interruption:
+        print(f"kakehashi: {interruption}", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED_EXIT_CODE) from interruption
+    for name, value in metrics.items():
+        typer.echo(f"{name}\t{value:.6g}" if isinstance(value, float) else f"{name}\t{value}")
