@@ -11,7 +11,7 @@ app = typer.Typer(help="The recipes that come with kakehashi.", no_args_is_help=
 @app.command("list")
 def list_shipped() -> None:
     """List the shipped recipes, one line each."""
-    from kakehashi.training.recipe import list_recipes
+    from kakehashi.training.recipes import list_recipes
 
     recipes = list_recipes()
     width = max(map(len, recipes), default=0)
@@ -25,6 +25,6 @@ def copy(
     destination: Annotated[Path, typer.Argument(help="File to create, or a directory.")] = Path("."),
 ) -> None:
     """Copy a shipped recipe, to be changed."""
-    from kakehashi.training.recipe import copy_recipe
+    from kakehashi.training.recipes import copy_recipe
 
     typer.echo(copy_recipe(name, destination))

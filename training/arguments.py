@@ -1,0 +1,181 @@
+"""The keys a recipe may hold beside those of `Seq2SeqTrainingArguments`, one dataclass for each stage.
+
+Every key is optional here; what a stage cannot do without is checked where it enters, with the key named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
+
+# Where our defaults differ from those of `Seq2SeqTrainingArguments`; a recipe may still set each of them.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    # Sentences of equal length share a batch, so little is computed on padding.
+    "train_sampling_strategy": "group_by_length",
+    # The sampler reads the `length` column, which Trainer would otherwise drop before it looks.
+    "remove_unused_columns": False,
+    # Trainer's filter would hide a non-finite loss behind an average; the run has to stop instead.
+    "logging_nan_inf_filter": False,
+    "logging_steps": 50,
+    "save_total_limit": 2,
+    "disable_tqdm": False,
+    "dataloader_pin_memory": False,
+    "report_to": "none",
+}
+
+
+def _mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any]:
+    """Returns a key that holds a mapping as a dict; the command line gives it as YAML text."""
+    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    if parsed is None:
+        return {}
+    if not isinstance(parsed, dict):
+        raise ValueError(f"`{name}` must be a mapping such as {{hidden_size: 256}}, got {value!r}")
+    return parsed
+
+
+def _fraction(value: float, name: str, *, upper_included: bool = True) -> None:
+    """Raises a ValueError unless the value lies between 0 and 1."""
+    if not 0.0 <= value <= 1.0 or (value == 1.0 and not upper_included):
+        bounds = "between 0 and 1" if upper_included else "at least 0 and below 1"
+        raise ValueError(f"`{name}` must be {bounds}, got {value}")
+
+
+@dataclass
+class StageArguments:
+    """Recipe keys shared by all stages."""
+
+    preset: str | None = field(default=None, metadata={"help": "Size of a new model: nano, mini, small, base, large."})
+    config_overrides: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Fields of KakehashiConfig that replace those of the preset."}
+    )
+    model: str | None = field(
+        default=None,
+        metadata={"help": "Folder or Hub id to start from; a folder with only a config.json starts at random."},
+    )
+    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer folder; the model's own when left out."})
+    train_files: list[str] | None = field(
+        default=None, metadata={"help": "Files, directories, globs or Hub ids of training data."}
+    )
+    validation_files: list[str] | None = field(default=None, metadata={"help": "The same for validation."})
+    test_files: list[str] | None = field(
+        default=None, metadata={"help": "The same for a final test, reported as test_*."}
+    )
+    validation_split: float = field(
+        default=0.0, metadata={"help": "Fraction of the training data held out when no validation files are given."}
+    )
+    max_train_examples: int | None = field(
+        default=None, metadata={"help": "Train on the first so many rows only; None means all."}
+    )
+    max_validation_examples: int | None = field(
+        default=None, metadata={"help": "Validate on at most so many rows; None means all."}
+    )
+    preprocessing_workers: int = field(
+        default=1, metadata={"help": "Processes that tokenize; more pay off from about 100,000 rows on."}
+    )
+    max_minutes: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stop after so many minutes of wall-clock from the first step on, validation included. The "
+            "learning rate then follows elapsed time and reaches its end when the time is up."
+        },
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Replace what an earlier run wrote to the same output folder."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the values that the dataclass alone can judge."""
+        self.config_overrides = _mapping(self.config_overrides, "config_overrides")
+        _fraction(self.validation_split, "validation_split", upper_included=False)
+        for name in ("max_train_examples", "max_validation_examples", "max_minutes", "preprocessing_workers"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be greater than 0, got {value}")
+
+
+@dataclass
+class PretrainArguments(StageArguments):
+    """Recipe keys of `kakehashi pretrain`."""
+
+    objective: str = field(
+        default="encoder-decoder", metadata={"help": "Shape and task: encoder-decoder, causal-lm or masked-lm."}
+    )
+    text_column: str = field(default="text", metadata={"help": "Column that holds the documents."})
+    max_source_length: int = field(default=256, metadata={"help": "Tokens of a source (encoder-decoder)."})
+    max_target_length: int = field(default=256, metadata={"help": "Tokens of a target (encoder-decoder)."})
+    max_length: int = field(default=256, metadata={"help": "Tokens of a sequence (causal-lm and masked-lm)."})
+    next_word_ratio: float = field(
+        default=0.5,
+        metadata={"help": "Share of examples that predict what follows; the others restore removed spans."},
+    )
+    noise_density: float = field(default=0.15, metadata={"help": "Share of tokens that span corruption removes."})
+    mean_noise_span_length: float = field(default=3.0, metadata={"help": "Mean tokens of a removed span."})
+    mlm_probability: float = field(default=0.3, metadata={"help": "Share of tokens that masked-lm hides."})
+
+    def __post_init__(self) -> None:
+        """Checks the objective and its fractions."""
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
+        for name in ("next_word_ratio", "noise_density", "mlm_probability"):
+            _fraction(getattr(self, name), name)
+
+
+@dataclass
+class InstructArguments(StageArguments):
+    """Recipe keys of `kakehashi instruct`.
+
+    Rows hold `messages`, `instruction`/`input`/`output`, `prompt`/`completion`, or parallel columns that the templates
+    turn into one instruction and one answer each. Several templates make several examples of each row.
+    """
+
+    source_template: list[str] | None = field(
+        default=None,
+        metadata={"help": "Instruction(s) with {column} in braces, e.g. 'Translate to Japanese: {en}'."},
+    )
+    target_template: list[str] | None = field(
+        default=None, metadata={"help": "The answer to each source_template, e.g. '{ja}'."}
+    )
+    source_column: str | None = field(
+        default=None, metadata={"help": "Column of the instruction where its name is not one of those above."}
+    )
+    target_column: str | None = field(
+        default=None, metadata={"help": "Column of the answer where its name is not one of those above."}
+    )
+    max_source_length: int = field(default=256, metadata={"help": "Tokens of an instruction; longer ones are cut."})
+    max_target_length: int = field(default=256, metadata={"help": "Tokens of an answer; longer ones are cut."})
+    generation_examples: int = field(
+        default=0,
+        metadata={"help": "Answer so many validation rows at the end and report exact match, chrF and BLEU; 0: none."},
+    )
+    target_language: str | None = field(
+        default=None, metadata={"help": "Language of the answers for BLEU, ja or en; found by script when left out."}
+    )
+
+    def __post_init__(self) -> None:
+        """Checks that the templates come in pairs."""
+        super().__post_init__()
+        if len(self.source_template or []) != len(self.target_template or []):
+            raise ValueError(
+                "`source_template` and `target_template` must be equally many, got "
+                f"{len(self.source_template or [])} and {len(self.target_template or [])}"
+            )
+        if (self.source_column is None) != (self.target_column is None):
+            raise ValueError(
+                "`source_column` and `target_column` must be given together, got "
+                f"{self.source_column!r} and {self.target_column!r}"
+            )
+
+
+@dataclass
+class ClassifyArguments(StageArguments):
+    """Recipe keys of `kakehashi classify`."""
+
+    text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
+    label_column: str = field(default="label", metadata={"help": "Column that holds the label's name."})
+    max_length: int = field(default=256, metadata={"help": "Tokens of a text; longer ones are cut."})

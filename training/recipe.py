@@ -1,0 +1,200 @@
+"""Recipes: flat YAML whose keys are argument names, any of them overridden on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments
+from kakehashi.training.recipes import find_recipe, list_recipes
+
+Stage = TypeVar("Stage", bound=StageArguments)
+
+
+def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a recipe as it stands in its file.
+
+    Args:
+        path: A YAML file, or the name of a shipped recipe where no such file exists.
+
+    Returns:
+        Keys and values as YAML reads them.
+
+    Raises:
+        ValueError: If there is no such recipe or it is not a flat YAML mapping.
+    """
+    file = Path(path)
+    if not file.is_file():
+        shipped = find_recipe(file.name) if len(file.parts) == 1 else None
+        if shipped is None:
+            raise ValueError(f"`recipe` must be a YAML file or one of {', '.join(list_recipes())}, got {str(path)!r}")
+        file = shipped
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`recipe` {file} must be UTF-8 text: {error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"`recipe` {file} must be YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"`recipe` {file} must be a mapping of `key: value` lines, got {type(content).__name__}")
+    return content
+
+
+def read_overrides(tokens: Sequence[str]) -> dict[str, Any]:
+    """Reads `--key value`, `--key=value`, `--key v1 v2` and `--flag` from a command line.
+
+    Args:
+        tokens: What the command line holds beside the recipe. A key's hyphens count as underscores.
+
+    Returns:
+        Text for one value, a list of texts for several, True for none.
+
+    Raises:
+        ValueError: If a value stands before the first key.
+    """
+    overrides: dict[str, Any] = {}
+    values: dict[str, list[str]] = {}
+    key = None
+    for token in tokens:
+        if token.startswith("--"):
+            name, separator, value = token[2:].partition("=")
+            key = name.replace("-", "_")
+            values[key] = [value] if separator else []
+        elif key is None:
+            raise ValueError(f"arguments must have the form --key value, got {token!r} without a key")
+        else:
+            values[key].append(token)
+    for key, given in values.items():
+        overrides[key] = True if not given else given[0] if len(given) == 1 else given
+    return overrides
+
+
+def parse_recipe(
+    stage: type[Stage], recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> tuple[Stage, Seq2SeqTrainingArguments]:
+    """Turns the keys of a recipe into the arguments of a stage.
+
+    Args:
+        stage: Dataclass of the stage's own keys.
+        recipe: Keys and values of the recipe.
+        overrides: Keys and values that replace those of the recipe.
+
+    Returns:
+        The stage's arguments and Trainer's.
+
+    Raises:
+        ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, or there is no
+            `output_dir`.
+    """
+    given = {**recipe, **(overrides or {})}
+    parser = HfArgumentParser(
+        [stage, Seq2SeqTrainingArguments], add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    # Complements such as `--no_x` have the destination of `x`: the first action of each name is the key itself.
+    actions = {action.option_strings[0].removeprefix("--"): action for action in parser._actions}
+    _require_known(given, [name for name, action in actions.items() if action.dest == name])
+    if not given.get("output_dir"):
+        raise ValueError("`output_dir` must name the folder of the run, got nothing")
+    values = {**TRAINING_DEFAULTS, **{key: _typed(parser, actions[key], value) for key, value in given.items()}}
+    arguments, training_arguments = parser.parse_dict(values)
+    return arguments, training_arguments
+
+
+def _require_known(given: Iterable[str], known: Sequence[str]) -> None:
+    """Raises a ValueError for the first key that no argument has."""
+    for key in given:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"`{key}` is not a recipe key; did you mean `{nearest}`?")
+
+
+def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any:
+    """Returns a value in the type its argument declares, by the parser that would read it from a command line."""
+    is_list = isinstance(value, (list, tuple))
+    if value is None or isinstance(value, dict) or (is_list and action.nargs != "+"):
+        # What a command line cannot spell is passed on as YAML read it.
+        if isinstance(value, dict) and action.type is not str:
+            raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {value!r}")
+        if is_list and action.type in (int, float):
+            raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
+        return value
+    option = f"--{action.dest}"
+    tokens = (
+        [option, *map(str, value)]
+        if is_list
+        else [f"{option}={value}"]
+    )
+    try:
+        return getattr(parser.parse_known_args(tokens)[0], action.dest)
+    except argparse.ArgumentError as error:
+        raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {value!r}") from error
+
+
+def _type_name(action: argparse.Action) -> str:
+    """Returns how an error names what an argument accepts."""
+    if action.choices:
+        return f"one of {', '.join(map(str, action.choices))}"
+    names = {int: "a whole number", float: "a number", str: "text"}
+    if action.type in names:
+        return names[action.type]
+    return "true or false"
+
+
+def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
+    """Returns every key whose value is not the default, so that reading them again gives the same arguments.
+
+    Args:
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments.
+
+    Returns:
+        Keys in the order their dataclasses declare them, values as YAML can write them.
+    """
+    stage_defaults = type(arguments)()
+    training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": ""})
+    # How one run treated its folder must not be handed on to the next one by its recipe.
+    chosen = {**_changed(arguments, stage_defaults), **_changed(training_arguments, training_defaults)}
+    return {key: value for key, value in chosen.items() if key not in ("overwrite", "resume_from_checkpoint")}
+
+
+def _changed(arguments: Any, defaults: Any) -> dict[str, Any]:
+    """Returns the fields that differ from their defaults and that YAML can hold."""
+    changed = {}
+    for field in dataclasses.fields(arguments):
+        value, default = getattr(arguments, field.name), getattr(defaults, field.name)
+        if not field.init or value == default:
+            continue
+        value = value.value if isinstance(value, Enum) else value
+        if isinstance(value, (str, int, float, bool, list, dict)) or value is None:
+            changed[field.name] = value
+    return changed
+
+
+def write_recipe(
+    arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments, command: str, path: Path
+) -> None:
+    """Writes the resolved recipe of a run.
+
+    Args:
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments.
+        command: Command that reads it, such as `pretrain`.
+        path: File to write.
+    """
+    header = (
+        f"# The recipe of this run with every key that is not a default. To repeat it into another folder:\n"
+        f"#   kakehashi {command} {path.name} --output_dir OTHER\n"
+    )
+    body = yaml.safe_dump(
+        resolved_recipe(arguments, training_arguments), sort_keys=False, allow_unicode=True, width=119
+    )
+    path.write_text(header + body, encoding="utf-8")

@@ -1,0 +1,246 @@
+"""What the three stages share: Trainer with its watchers, a run that ends well or says why, and its results."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from safetensors import SafetensorError
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+)
+
+from kakehashi.training.arguments import StageArguments
+from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter, notify
+from kakehashi.training.checkpoints import find_damage, list_checkpoints
+from kakehashi.training.run_folder import fill_run_folder
+
+# With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
+_UNBOUNDED_EPOCHS = 10_000.0
+_DEFAULT_EPOCHS = 3.0
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A signal ended the run after a checkpoint was saved; the message says how to go on."""
+
+
+@dataclass
+class Run:
+    """One training run: what it trains, on what, and what watches it.
+
+    Attributes:
+        command: Command of the stage, such as `pretrain`.
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments.
+        trainer: Trainer, ready to train.
+        tokenizer: Saved beside the model.
+        counter: Counts tokens.
+        interruption: Watches for Ctrl-C and SIGTERM.
+        bar: The progress bar.
+    """
+
+    command: str
+    arguments: StageArguments
+    training_arguments: Seq2SeqTrainingArguments
+    trainer: Trainer
+    tokenizer: PreTrainedTokenizerBase
+    counter: TokenCounter
+    interruption: Interruption
+    bar: ProgressBar
+
+
+def build_run(
+    command: str,
+    arguments: StageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train_dataset: Dataset,
+    validation_dataset: Dataset | None,
+    data_collator: Callable[..., Any],
+    compute_metrics: Callable[..., Any] | None = None,
+) -> Run:
+    """Puts Trainer and its watchers together.
+
+    Args:
+        command: Command of the stage, such as `pretrain`.
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments; those that depend on the data are settled here.
+        model: Model to train.
+        tokenizer: Its tokenizer.
+        train_dataset: Tokenized examples.
+        validation_dataset: The same for validation; None for none.
+        data_collator: Makes a batch of examples.
+        compute_metrics: Validation metrics beside the loss; None for the loss alone.
+
+    Raises:
+        ValueError: If there is nothing to train on.
+    """
+    _require_examples(train_dataset, "train_files")
+    _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)
+    trainer = Seq2SeqTrainer(
+        model=model,
+        args=training_arguments,
+        train_dataset=train_dataset,
+        eval_dataset=validation_dataset,
+        processing_class=tokenizer,
+        data_collator=data_collator,
+        compute_metrics=compute_metrics,
+    )
+    budget = None if arguments.max_minutes is None else TimeBudget(arguments.max_minutes)
+    counter, interruption, bar = TokenCounter(), Interruption(), ProgressBar(budget)
+    for replaced in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(replaced)
+    # The order matters: the counter adds to the log what the bar shows, the clock may ask for a last checkpoint.
+    watchers = [counter, NonFiniteGuard(), budget, interruption, None if training_arguments.disable_tqdm else bar]
+    for watcher in watchers:
+        if watcher is not None:
+            trainer.add_callback(watcher)
+    if budget is not None:
+        trainer.lr_scheduler = budget.make_scheduler(training_arguments, trainer.create_optimizer())
+    return Run(command, arguments, training_arguments, trainer, tokenizer, counter, interruption, bar)
+
+
+def _require_examples(dataset: Dataset, key: str) -> None:
+    if len(dataset) == 0:
+        raise ValueError(f"`{key}` must give at least one example, got none")
+
+
+def _settle_arguments(
+    arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments, *, has_validation: bool
+) -> None:
+    """Settles the Trainer arguments that follow from the data and the time budget."""
+    if not has_validation:
+        training_arguments.eval_strategy = "no"
+        training_arguments.do_eval = False
+    is_bounded = training_arguments.max_steps > 0 or training_arguments.num_train_epochs != _DEFAULT_EPOCHS
+    if arguments.max_minutes is not None and not is_bounded:
+        training_arguments.num_train_epochs = _UNBOUNDED_EPOCHS
+
+
+def train(run: Run, checkpoint: Path | None) -> None:
+    """Trains until the end, or until something stops the run in good order.
+
+    Args:
+        run: What to train.
+        checkpoint: Complete checkpoint to go on from; None starts anew.
+
+    Raises:
+        TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
+        OSError: If the disk is full.
+        ValueError: If the loss or a gradient is not finite.
+    """
+    folder = Path(run.training_arguments.output_dir)
+    if checkpoint is not None:
+        notify(f"going on from {checkpoint}")
+    with run.interruption, _readable_disk_full(folder), _closing(run.bar):
+        run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if run.interruption.is_requested:
+        saved = list_checkpoints(folder)
+        raise TrainingInterrupted(
+            f"interrupted at step {run.trainer.state.global_step}, saved {saved[0] if saved else 'nothing'}; "
+            "go on with the same command and --resume"
+        )
+
+
+@contextmanager
+def _closing(bar: ProgressBar) -> Iterator[None]:
+    """Closes the bar however the run ends, so that the last line stands by itself."""
+    try:
+        yield
+    finally:
+        bar.close()
+
+
+@contextmanager
+def _readable_disk_full(folder: Path) -> Iterator[None]:
+    """Turns the three ways in which a full disk shows itself into one line, and clears what was half written."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_disk_full(error, folder):
+            raise
+        checkpoints = list_checkpoints(folder)
+        complete = [path for path in checkpoints if find_damage(path) is None]
+        for path in checkpoints:
+            if path not in complete:
+                shutil.rmtree(path, ignore_errors=True)
+        kept = f"the last complete checkpoint is {complete[0]}" if complete else "no checkpoint is complete yet"
+        raise OSError(
+            errno.ENOSPC, f"no space left for a checkpoint in {folder}; {kept}. Free some space, then add --resume"
+        ) from error
+
+
+def _is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Returns whether an error says that the disk is full; torch says only that writing failed."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    text = str(error)
+    is_torch_write = "PytorchStreamWriter" in text or "unexpected pos" in text or "file write failed" in text
+    return "No space left" in text or (is_torch_write and shutil.disk_usage(folder).free < 2**20)
+
+
+def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Validates, collects the final numbers and fills the run folder.
+
+    Args:
+        run: A run that `train` has ended.
+        extra_metrics: Numbers of the stage itself, added to the others.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    trainer, state = run.trainer, run.trainer.state
+    metrics = {
+        "train_loss": _last(state.log_history, "train_loss"),
+        "train_runtime": _last(state.log_history, "train_runtime"),
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "num_tokens_seen": run.counter.num_tokens_seen,
+        "tokens_per_second": run.counter.tokens_per_second,
+        "parameters": trainer.model.num_parameters(),
+    }
+    if trainer.eval_dataset is not None:
+        metrics.update(_final_validation(run))
+    metrics.update(extra_metrics or {})
+    with _readable_disk_full(Path(run.training_arguments.output_dir)), _closing(run.bar):
+        fill_run_folder(
+            trainer.model,
+            run.tokenizer,
+            run.arguments,
+            run.training_arguments,
+            run.command,
+            metrics,
+            state.log_history,
+        )
+    notify(f"saved {run.training_arguments.output_dir}")
+    return metrics
+
+
+def _final_validation(run: Run) -> dict[str, Any]:
+    """Returns the validation numbers of the final weights, from the log if the last step was validated."""
+    state = run.trainer.state
+    for entry in reversed(state.log_history):
+        is_final = "eval_loss" in entry and entry["step"] == state.global_step
+        if is_final and not run.training_arguments.load_best_model_at_end:
+            return {key: value for key, value in entry.items() if key.startswith("eval_")}
+    with _closing(run.bar):
+        return run.trainer.evaluate()
+
+
+def _last(log_history: list[dict[str, Any]], key: str) -> Any:
+    """Returns the newest logged value of a key, None if it was never logged."""
+    return next((entry[key] for entry in reversed(log_history) if key in entry), None)

@@ -1,0 +1,175 @@
+"""The folder of a run: refused when it holds something else, filled at once when the run is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+
+from kakehashi.training.arguments import StageArguments
+from kakehashi.training.checkpoints import find_damage, list_checkpoints, newest_checkpoint
+from kakehashi.training.curves import plot_curves
+from kakehashi.training.recipe import write_recipe
+
+# Value of `resume_from_checkpoint` that `--resume` stands for.
+RESUME_NEWEST = "newest"
+# Lists what the run wrote, so that `overwrite` removes that and nothing else.
+_MANIFEST = "run_files.json"
+_PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
+
+
+def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> Path | None:
+    """Makes the output folder ready.
+
+    Args:
+        arguments: `overwrite` allows to remove what an earlier run wrote.
+        training_arguments: `output_dir` is the folder; `resume_from_checkpoint` is None, `newest` or a folder.
+
+    Returns:
+        The checkpoint to go on from, None for a fresh start.
+
+    Raises:
+        ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
+            checkpoint to resume from.
+    """
+    folder = Path(training_arguments.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output_dir` must be a folder, got the file {folder}")
+    resume = training_arguments.resume_from_checkpoint
+    if resume is not None:
+        return _checkpoint_to_resume(folder, resume)
+    if arguments.overwrite:
+        _remove_earlier_run(folder)
+    if folder.exists() and any(folder.iterdir()):
+        hint = "it holds files that no run wrote" if arguments.overwrite else "add --resume to go on with its run, "
+        if not arguments.overwrite:
+            hint += "--overwrite true to replace it, or choose another folder"
+        raise ValueError(f"`output_dir` must be empty, got {folder}: {hint}")
+    folder.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+def _checkpoint_to_resume(folder: Path, resume: str) -> Path:
+    """Returns the checkpoint that `resume_from_checkpoint` means."""
+    if resume == RESUME_NEWEST:
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            raise ValueError(f"`--resume` needs a checkpoint in `output_dir`, got none in {folder}")
+        return checkpoint
+    damage = find_damage(Path(resume))
+    if damage is not None:
+        raise ValueError(f"`resume_from_checkpoint` must be a complete checkpoint, got {resume}: {damage}")
+    return Path(resume)
+
+
+def _remove_earlier_run(folder: Path) -> None:
+    """Removes the files that a run listed as its own, and its checkpoints."""
+    if not folder.is_dir():
+        return
+    manifest = folder / _MANIFEST
+    names = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else []
+    for name in [*names, _MANIFEST]:
+        # A listed name is a plain file of this folder; anything else was not written by a run.
+        if Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
+    remove_checkpoints(folder)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run, complete or not."""
+    for checkpoint in list_checkpoints(folder):
+        shutil.rmtree(checkpoint)
+
+
+def fill_run_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: StageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    command: str,
+    metrics: Mapping[str, Any],
+    log_history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes everything a complete run leaves: all files aside first, then each moved into place.
+
+    The checkpoints, no longer needed, are removed at the end.
+
+    Args:
+        model: The trained model.
+        tokenizer: Its tokenizer.
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments; `output_dir` is the folder.
+        command: Command of the stage, such as `pretrain`.
+        metrics: Final numbers, for `metrics.json`.
+        log_history: Trainer's log, for `log_history.json` and `loss.png`.
+    """
+    folder = Path(training_arguments.output_dir)
+    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    try:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        write_recipe(arguments, training_arguments, command, aside / "recipe.yaml")
+        _write_json(aside / "versions.json", describe_environment(training_arguments))
+        _write_json(aside / "log_history.json", list(log_history))
+        plot_curves(log_history, aside / "loss.png")
+        _write_json(aside / "metrics.json", dict(metrics))
+        names = sorted([path.name for path in aside.iterdir()])
+        _write_json(aside / _MANIFEST, names)
+        # The list of files goes first: whatever happens next, they are known to be the run's own.
+        # The metrics go last: where they stand, the run is complete.
+        for name in [_MANIFEST, *(name for name in names if name != "metrics.json"), "metrics.json"]:
+            os.replace(aside / name, folder / name)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    remove_checkpoints(folder)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def describe_environment(training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
+    """Returns versions, commit and hardware, as `versions.json` keeps them."""
+    device = training_arguments.device
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        **{name: _package_version(name) for name in _PACKAGES},
+        "git_commit": _git_commit(),
+        "platform": platform.platform(),
+        "device": device.type,
+        "accelerator": accelerator,
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _package_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the source tree that this file stands in; None for an installed copy."""
+    source = Path(__file__).resolve().parents[1]
+    if not (source / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(source), "rev-parse", "HEAD"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

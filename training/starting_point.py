@@ -1,0 +1,165 @@
+"""The model and tokenizer that a run starts from: a preset size, a trained folder, or a bare config.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+from transformers.utils import logging as transformers_logging
+
+from kakehashi.modeling import KakehashiConfig
+from kakehashi.training.arguments import StageArguments
+from kakehashi.training.callbacks import notify
+
+_WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+_SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def load_tokenizer(arguments: StageArguments) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer of the recipe, or else the one beside the model.
+
+    Args:
+        arguments: `tokenizer`, or `model` in its absence, is a folder or Hub id.
+
+    Raises:
+        ValueError: If the recipe names neither, or there is no tokenizer in what it names.
+    """
+    name = arguments.tokenizer or arguments.model
+    if name is None:
+        raise ValueError("`tokenizer` must name a tokenizer folder where `model` is not given, got nothing")
+    _require_folder(name, "tokenizer" if arguments.tokenizer else "model", "tokenizer.json")
+    return AutoTokenizer.from_pretrained(name)
+
+
+def _require_folder(name: str, key: str, file_name: str) -> None:
+    """Raises a ValueError if a name that can only be a local folder is not one with the file in it."""
+    folder = Path(name)
+    looks_local = folder.exists() or folder.is_absolute() or name.startswith(".") or len(folder.parts) > 2
+    if looks_local and not (folder / file_name).is_file():
+        raise ValueError(f"`{key}` must be a folder with {file_name} in it or a Hub id, got {name!r}")
+
+
+def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
+    """Returns the configuration of the model to train.
+
+    Args:
+        arguments: `model` names a folder, or `preset` and `config_overrides` describe a new kakehashi model.
+        tokenizer: Gives a new model its vocabulary and special ids; has to fit a given one.
+
+    Raises:
+        ValueError: If neither or both of `model` and `preset` are given, or the vocabularies differ.
+    """
+    if (arguments.model is None) == (arguments.preset is None):
+        got = "both" if arguments.model else "neither"
+        raise ValueError(f"a recipe must give either `model` to start from or `preset` to start anew, got {got}")
+    overrides = dict(arguments.config_overrides or {})
+    if arguments.preset is not None:
+        return new_config(arguments.preset, overrides, tokenizer)
+    _require_folder(arguments.model, "model", "config.json")
+    config = AutoConfig.from_pretrained(arguments.model, **overrides)
+    require_same_vocabulary(config, tokenizer, arguments.model)
+    return config
+
+
+def new_config(preset: str, overrides: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> KakehashiConfig:
+    """Returns the configuration of a new kakehashi model for a tokenizer.
+
+    Args:
+        preset: Name of the size.
+        overrides: Fields that replace the preset's.
+        tokenizer: Gives the vocabulary size and the special ids.
+
+    Raises:
+        ValueError: If an override is no field of the configuration, or the preset is unknown.
+    """
+    known = KakehashiConfig().to_dict()
+    for name in overrides:
+        if name not in known:
+            raise ValueError(f"`config_overrides` must hold fields of KakehashiConfig, got {name!r}")
+    ids = {name: getattr(tokenizer, name) for name in (*_SPECIAL_IDS, "mask_token_id")}
+    return KakehashiConfig.preset(
+        preset,
+        **{"vocab_size": len(tokenizer), **ids, "decoder_start_token_id": tokenizer.bos_token_id, **overrides},
+    )
+
+
+def require_same_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises a ValueError unless a model was made for this tokenizer.
+
+    Args:
+        config: The model's configuration.
+        tokenizer: The tokenizer that will feed it.
+        name: The model's folder or Hub id; its own tokenizer, if it has one, has to have the same entries.
+    """
+    size, entries = config.vocab_size, len(tokenizer)
+    # Other families round their tables up; ours are exact.
+    if entries > size or (config.model_type == KakehashiConfig.model_type and entries != size):
+        raise ValueError(
+            f"`tokenizer` and `model` must have the same vocabulary, got {entries} entries in the tokenizer and "
+            f"{size} in the model {name}"
+        )
+    own = Path(name)
+    if (own / "tokenizer.json").is_file() and AutoTokenizer.from_pretrained(own).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"`tokenizer` and `model` must have the same vocabulary, got another one than that in {name}; "
+            "leave `tokenizer` out to use the model's own"
+        )
+
+
+def has_weights(name: str) -> bool:
+    """Returns whether a model folder holds weights; a Hub id counts as one that does."""
+    folder = Path(name)
+    return not folder.is_dir() or any((folder / file).is_file() for file in _WEIGHT_FILES)
+
+
+def start_model(auto_class: Any, config: PreTrainedConfig, arguments: StageArguments) -> PreTrainedModel:
+    """Returns the model to train, from its folder or at random.
+
+    Args:
+        auto_class: Auto class of the head, such as `AutoModelForSeq2SeqLM`.
+        config: Configuration as `load_config` gives it, possibly with labels added.
+        arguments: `model` is the folder to start from, None for a new model.
+    """
+    if arguments.model is not None and has_weights(arguments.model):
+        return _load_quietly(auto_class, config, arguments.model)
+    model = auto_class.from_config(config)
+    source = arguments.preset if arguments.model is None else f"config.json of {arguments.model}"
+    notify(f"new {type(model).__name__} ({source}), random weights, {model.num_parameters():,} parameters")
+    return model
+
+
+def _load_quietly(auto_class: Any, config: PreTrainedConfig, name: str) -> PreTrainedModel:
+    """Loads a model and says in one line what the library would report as a table of keys."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        model, info = auto_class.from_pretrained(name, config=config, output_loading_info=True)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    line = f"{type(model).__name__} from {name}, {model.num_parameters():,} parameters"
+    new = sorted(info["missing_keys"])
+    if new:
+        modules = sorted({key.rsplit(".", 1)[0] for key in new})
+        line += f"; new, to be trained: {', '.join(modules[:4])}{' …' if len(modules) > 4 else ''}"
+    notify(line)
+    return model
+
+
+def adopt_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Gives a model the special ids of its tokenizer, also for generation.
+
+    The collator starts every target with the tokenizer's bos, so generation has to start there too, whatever the
+    model's family starts with.
+
+    Args:
+        model: Model to change in place.
+        tokenizer: Gives pad, bos and eos.
+    """
+    places = [model.config] if model.generation_config is None else [model.config, model.generation_config]
+    for place in places:
+        for name in _SPECIAL_IDS:
+            setattr(place, name, getattr(tokenizer, name))
+        if model.config.is_encoder_decoder:
+            place.decoder_start_token_id = tokenizer.bos_token_id
