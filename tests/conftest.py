@@ -86,10 +86,10 @@ def tiny_sentences():
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tiny_sentences):
-    """A tokenizer of at most 512 entries with 10 sentinels, trained on the tiny sentences."""
+    """A tokenizer of 384 entries with 10 sentinels, trained on the tiny sentences."""
     from kakehashi.tokenization import train_tokenizer
 
-    return train_tokenizer(tiny_sentences * 4, vocab_size=512, num_sentinels=10, show_progress=False)
+    return train_tokenizer(tiny_sentences * 4, vocab_size=384, num_sentinels=10, show_progress=False)
 
 
 @pytest.fixture
