@@ -34,6 +34,11 @@ from .configuration_kakehashi import KakehashiConfig
 class KakehashiRMSNorm(nn.RMSNorm):
     """Divides by the root mean square of the last dimension and scales each feature (Zhang and Sennrich, 2019)."""
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalises `x`, `(..., width)`, in its own dtype."""
+        # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel.
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
 
 class KakehashiRotaryEmbedding(nn.Module):
     """Cosines and sines that turn query and key pairs by an angle proportional to their position.
