@@ -1,9 +1,9 @@
 """Kakehashi: the modern encoder-decoder you can train yourself.
 
-The source folders stand at the top of the repository and are installed under one import name:
-`modeling/` is `kakehashi.modeling`, and so on. A new sub-folder must be named in `pyproject.toml` too.
-So always write `import kakehashi.modeling`: `import modeling` from the root of the repository works by accident and
-makes a second copy of every class.
+The folders `modeling/`, `tokenization/`, `training/` and `model_cards/` stand at the top of the repository, so that
+each can be read by itself and `modeling/` goes to the Hub as it is. Installed, they are `kakehashi.modeling`,
+`kakehashi.tokenization` and so on, so that one name holds the whole package. Always import `kakehashi.…`:
+`import modeling` from the root of the repository makes a second copy of every class.
 
 `import kakehashi` is all it takes for the Auto classes of Transformers to know the kakehashi models:
 

@@ -13,6 +13,8 @@ import typer
 from kakehashi import __version__
 from kakehashi.commands.classify_text import classify_text
 from kakehashi.commands.generate import generate, translate
+from kakehashi.commands.recipes import app as recipes_app
+from kakehashi.commands.train import RECIPE_CONTEXT, classify, instruct, pretrain
 
 BAD_INPUT_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -58,7 +60,11 @@ def set_global_options(
         typer.echo(context.get_help())
 
 
-_USE = "Use a model"
+_TRAIN, _USE = "Train a model", "Use a model"
+app.add_typer(recipes_app, name="recipes", rich_help_panel=_TRAIN)
+app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(pretrain)
+app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(instruct)
+app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(classify)
 app.command(rich_help_panel=_USE)(generate)
 app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)

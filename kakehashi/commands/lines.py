@@ -1,5 +1,6 @@
 """Texts in, one line out for each: what `generate`, `translate` and `classify-text` have in common."""
 
+import io
 import logging
 import os
 import sys
@@ -29,6 +30,9 @@ def answer_lines(texts: Sequence[str] | None, answer: Callable[[list[str]], list
         ValueError: If one of `texts` is empty, or a line of stdin is not UTF-8.
     """
     chunks = _chunks_of_texts(texts, batch_size) if texts else _chunks_of_stdin(batch_size * BATCHES_PER_CHUNK)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Lines leave as they came, whatever the locale says.
+        sys.stdout.reconfigure(encoding="utf-8")
     num_lines = 0
     with _line_counter() as show:
         for chunk in chunks:
