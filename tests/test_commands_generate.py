@@ -79,14 +79,13 @@ def test_generate_draws_the_same_again_with_the_same_seed(tiny_model_dir):
     assert draw(1) == draw(1) != draw(2)
 
 
-@pytest.mark.parametrize(
-    "language, instruction", [("ja", "Translate to Japanese: "), ("en", "Translate to English: ")]
-)
-def test_translate_asks_with_the_instruction_of_the_language(tiny_model_dir, asked, language, instruction):
+@pytest.mark.parametrize("language, name", [("ja", "Japanese"), ("en", "English")])
+def test_translate_asks_with_the_instruction_of_the_language(tiny_model_dir, asked, language, name):
+    instruction = f"Translate to {name}: "
     result = run("translate", tiny_model_dir, "--to", language, "I {text} cats.", "I love dogs.")
     assert result.stdout == "cats.\ndogs.\n"
     contents = [prompt[0]["content"] for prompt in asked[0][0]]
-    assert contents == [f"Translate to {name}: I {{text}} cats.", f"Translate to {name}: I love dogs."]
+    assert contents == [f"{instruction}I {{text}} cats.", f"{instruction}I love dogs."]
 
 
 def test_translate_answers_stdin_line_by_line(tiny_model_dir):
