@@ -13,13 +13,13 @@
 # limitations under the License.
 """The configuration of a kakehashi model: one flat class for three shapes and five preset sizes."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: `@strict` checks the types of fields, but not types written as strings.
 import copy
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 Shape = Literal["encoder-decoder", "encoder", "decoder"]
 
@@ -128,7 +128,7 @@ class KakehashiConfig(PreTrainedConfig):
         mask_token_id: Id that hides a token in masked language modelling.
 
     Raises:
-        ValueError: If heads, widths, layers or token ids do not fit together.
+        ValueError: If heads, widths, layers, positions, rates or token ids do not fit together.
     """
 
     model_type = "kakehashi"
@@ -177,7 +177,7 @@ class KakehashiConfig(PreTrainedConfig):
             return "encoder-decoder"
         return "decoder" if self.is_decoder else "encoder"
 
-    def with_shape(self, shape: Shape) -> KakehashiConfig:
+    def with_shape(self, shape: Shape) -> "KakehashiConfig":
         """A copy of this configuration for the given stacks, or this very object if it has that shape already."""
         if shape == self.shape:
             return self
@@ -187,7 +187,7 @@ class KakehashiConfig(PreTrainedConfig):
         return config
 
     @classmethod
-    def preset(cls, name: str, **overrides: Any) -> KakehashiConfig:
+    def preset(cls, name: str, **overrides: Any) -> "KakehashiConfig":
         """The configuration of a preset size, with any field overridden.
 
         Args:
@@ -202,7 +202,7 @@ class KakehashiConfig(PreTrainedConfig):
         return cls(**{**PRESETS[name], **overrides})
 
     def validate_architecture(self) -> None:
-        """Checks that heads, widths, layers and token ids fit together.
+        """Checks that heads, widths, layers, positions, rates and token ids fit together.
 
         Raises:
             ValueError: Naming the field, what it must be and what it is.
@@ -221,13 +221,29 @@ class KakehashiConfig(PreTrainedConfig):
             )
         if self.head_dim % 2:
             raise ValueError(f"`head_dim` must be even because rotary positions turn pairs, got {self.head_dim}.")
+        rope_type, rope_types = self.rope_parameters["rope_type"], ("default", *ROPE_INIT_FUNCTIONS)
+        if rope_type not in rope_types:
+            raise ValueError(
+                f"`rope_parameters['rope_type']` must be one of {', '.join(rope_types)}, got {rope_type!r}."
+            )
+        self._validate_rates()
         self._validate_token_ids()
 
+    def _validate_rates(self) -> None:
+        for name in ("dropout", "attention_dropout", "classifier_dropout"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 <= rate < 1:
+                raise ValueError(f"`{name}` must be at least 0 and less than 1, got {rate}.")
+        for name in ("rms_norm_eps", "initializer_range"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+
     def _validate_token_ids(self) -> None:
-        for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id", "mask_token_id"):
-            token_id = getattr(self, name, None)
-            if token_id is not None and not 0 <= token_id < self.vocab_size:
-                raise ValueError(f"`{name}` must be between 0 and `vocab_size` - 1, got {token_id}.")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "mask_token_id"):
+            token_ids = getattr(self, name, None)
+            for token_id in token_ids if isinstance(token_ids, list) else [token_ids]:
+                if token_id is not None and not 0 <= token_id < self.vocab_size:
+                    raise ValueError(f"`{name}` must be between 0 and `vocab_size` - 1, got {token_id}.")
 
 
 __all__ = ["AUTO_MAP", "PRESETS", "KakehashiConfig", "Shape"]
