@@ -67,6 +67,15 @@ class KakehashiRotaryEmbedding(nn.Module):
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
         return config.rope_parameters["rope_theta"] ** -exponents, 1.0
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> KakehashiRotaryEmbedding:
+        # A cast of the whole model must not reach the tables: in bfloat16 the angles of far positions blur.
+        tables = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, table in tables.items():
+            if self._buffers[name].dtype != table.dtype:
+                self._buffers[name] = table.to(self._buffers[name].device)
+        return self
+
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,198 @@
+"""Attention against a naive reference, rotary positions, and the agreement of attention implementations."""
+
+import pytest
+import torch
+
+from kakehashi.modeling import (
+    KakehashiConfig,
+    KakehashiForCausalLM,
+    KakehashiForConditionalGeneration,
+    KakehashiForMaskedLM,
+)
+from kakehashi.modeling.attention_kakehashi import (
+    KakehashiAttention,
+    KakehashiCrossAttention,
+    KakehashiRMSNorm,
+    KakehashiRotaryEmbedding,
+    rotate,
+)
+
+
+@pytest.fixture
+def config():
+    config = KakehashiConfig(hidden_size=24, num_attention_heads=6, num_key_value_heads=2, head_dim=8)
+    config._attn_implementation = "eager"
+    return config
+
+
+def randomise(module):
+    """Gives every parameter, the norms' ones too, a value that the test would notice if it were left out."""
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
+    return module.eval()
+
+
+def norm(vector, weight):
+    return vector / (vector.square().mean() + 1e-6).sqrt() * weight
+
+
+def turn(vector, position):
+    """Rotary positions with complex numbers: feature `i` and `i + half` are one number, turned by an angle."""
+    half = len(vector) // 2
+    angles = position * 10_000.0 ** (-torch.arange(half) / half)
+    turned = torch.complex(vector[:half], vector[half:]) * torch.polar(torch.ones(half), angles)
+    return torch.cat((turned.real, turned.imag))
+
+
+def naive_attention(attention, states, source, visible):
+    """One row, one head, one query at a time. `visible[i][j]`: whether query `i` may see key `j`."""
+    width, is_self = attention.head_dim, not attention.is_cross
+    contexts = []
+    for i, state in enumerate(states):
+        query = attention.q_proj.weight @ state
+        query = query if is_self else norm(query, attention.q_norm.weight)
+        for head, part in enumerate(query.split(width)):
+            part = turn(norm(part, attention.q_norm.weight), i) if is_self else part
+            shared = slice(
+                head // attention.num_key_value_groups * width, (head // attention.num_key_value_groups + 1) * width
+            )
+            keys = [norm((attention.k_proj.weight @ other)[shared], attention.k_norm.weight) for other in source]
+            keys = [turn(key, j) if is_self else key for j, key in enumerate(keys)]
+            scores = torch.stack(
+                [part @ key / width**0.5 if visible[i][j] else part.new_tensor(-1e9) for j, key in enumerate(keys)]
+            )
+            values = torch.stack([(attention.v_proj.weight @ other)[shared] for other in source])
+            contexts.append(scores.softmax(0) @ values)
+    return torch.cat(contexts).reshape(len(states), -1) @ attention.o_proj.weight.T
+
+
+def additive(visible):
+    return torch.where(visible, 0.0, torch.finfo(torch.float32).min)[None, None]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_self_attention_equals_a_naive_reference(config, implementation, is_causal):
+    config._attn_implementation = implementation
+    attention = randomise(KakehashiAttention(config, 0, is_causal=is_causal))
+    states = torch.randn(5, config.hidden_size)
+    visible = torch.ones(5, 5).tril().bool() if is_causal else torch.tensor([[True, True, True, True, False]] * 5)
+    positions = KakehashiRotaryEmbedding(config)(states, torch.arange(5)[None])
+    attended, _ = attention(states[None], positions, additive(visible))
+    torch.testing.assert_close(attended[0], naive_attention(attention, states, states, visible), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_cross_attention_equals_a_naive_reference(config, implementation):
+    config._attn_implementation = implementation
+    attention = randomise(KakehashiCrossAttention(config, 0))
+    states, source = torch.randn(3, config.hidden_size), torch.randn(5, config.hidden_size)
+    visible = torch.tensor([[True, True, True, False, False]] * 3)
+    attended, _ = attention(states[None], source[None], additive(visible))
+    torch.testing.assert_close(attended[0], naive_attention(attention, states, source, visible), rtol=1e-4, atol=1e-4)
+
+
+def test_the_norm_divides_by_the_root_mean_square():
+    layer = randomise(KakehashiRMSNorm(16, eps=1e-6))
+    states = torch.randn(4, 16)
+    torch.testing.assert_close(layer(states), torch.stack([norm(state, layer.weight) for state in states]))
+
+
+def test_the_score_of_two_rotated_vectors_depends_on_their_distance_alone(config):
+    rotary = KakehashiRotaryEmbedding(config)
+    query, key = torch.randn(2, 1, 1, 1, config.head_dim)
+
+    def score(query_position, key_position):
+        turned = [
+            rotate(vector, *rotary(vector, torch.tensor([[position]])))
+            for vector, position in ((query, query_position), (key, key_position))
+        ]
+        return (turned[0] * turned[1]).sum()
+
+    for distance in (0, 1, 7):
+        scores = [score(start + distance, start) for start in (0, 3, 500)]
+        torch.testing.assert_close(torch.stack(scores), scores[0].expand(3), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(score(1, 0), score(0, 1))
+
+
+def test_rotation_keeps_the_length_of_a_vector_and_leaves_position_zero_alone(config):
+    states = torch.randn(2, 6, 9, config.head_dim)
+    turned = rotate(states, *KakehashiRotaryEmbedding(config)(states, torch.arange(9)[None]))
+    torch.testing.assert_close(turned.norm(dim=-1), states.norm(dim=-1))
+    torch.testing.assert_close(turned[:, :, 0], states[:, :, 0])
+
+
+def test_linear_rope_scaling_stretches_positions():
+    plain = KakehashiRotaryEmbedding(KakehashiConfig())
+    scaling = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}
+    stretched = KakehashiRotaryEmbedding(KakehashiConfig(rope_parameters=scaling))
+    positions = torch.arange(12)[None]
+    for expected, got in zip(plain(torch.ones(1), positions), stretched(torch.ones(1), positions * 4), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_casting_a_model_to_bfloat16_keeps_the_angles_exact(config):
+    rotary = KakehashiRotaryEmbedding(config)
+    positions = torch.tensor([[0, 1, 100, 1999]])
+    expected = [table.bfloat16() for table in rotary(torch.ones(1), positions)]
+    for table, wanted in zip(rotary.to(torch.bfloat16)(torch.ones(1).bfloat16(), positions), expected, strict=True):
+        assert torch.equal(table, wanted)
+
+
+def example_batch(model):
+    """Two padded rows for any of the shapes; the second is shorter, in source and target."""
+    ids = torch.randint(4, model.config.vocab_size, (2, 6))
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    labels = ids.masked_fill(mask == 0, -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def loss_and_gradients(model, batch, implementation):
+    model.set_attn_implementation(implementation)
+    model.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return loss.detach(), gradients
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(
+    "model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
+)
+def test_eager_and_sdpa_agree_forward_and_backward(build_tiny_model, model_class, mode, padded):
+    model = build_tiny_model(model_class).train(mode == "train")
+    batch = example_batch(model)
+    if not padded:
+        del batch["attention_mask"]
+    expected_loss, expected = loss_and_gradients(model, batch, "eager")
+    loss, gradients = loss_and_gradients(model, batch, "sdpa")
+    torch.testing.assert_close(loss, expected_loss)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            gradient, expected[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text
+        )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_row_of_padding_alone_gives_finite_numbers(build_tiny_model, implementation):
+    model = build_tiny_model(KakehashiForConditionalGeneration)
+    model.set_attn_implementation(implementation)
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0]])
+    ids = torch.tensor([[5, 6, 7], [0, 0, 0]])
+    logits = model(ids, mask, decoder_input_ids=ids, decoder_attention_mask=mask).logits
+    assert logits.isfinite().all()
+
+
+def test_dropout_of_attention_weights_acts_in_training_alone(build_tiny_model):
+    for implementation in ("eager", "sdpa"):
+        model = build_tiny_model(KakehashiForMaskedLM, attention_dropout=0.5)
+        model.set_attn_implementation(implementation)
+        ids = torch.arange(5, 11)[None]
+        assert torch.equal(model(ids).logits, model(ids).logits)
+        model.train()
+        assert not torch.equal(model(ids).logits, model(ids).logits)
