@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 import regex
 
-from kakehashi.tokenization.pretokenization import build_pre_tokenizer, split_pattern
+from kakehashi.tokenization.pretokenization import build_pre_tokenizer, split_pattern, token_bytes
 
 
 def split(text, **options):
@@ -93,3 +93,11 @@ def test_another_regular_expression_engine_gives_the_same_pieces():
 def test_every_scalar_value_survives_alone():
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
     assert "".join(split(everything)) == everything
+
+
+def test_entries_of_the_vocabulary_are_turned_back_into_bytes():
+    for text in ("猫", " cat", "\x00\n", "🐈"):
+        pieces = build_pre_tokenizer().pre_tokenize_str(text)
+        assert b"".join(token_bytes(piece) for piece, _ in pieces) == text.encode()
+    with pytest.raises(ValueError, match="`token` must be of a byte-level vocabulary, got '▁cat'"):
+        token_bytes("▁cat")

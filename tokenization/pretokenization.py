@@ -13,7 +13,10 @@ The pattern uses explicit character ranges instead of script names, and nothing 
 engine knows, so that Oniguruma (`tokenizers`), Rust (`tiktoken`) and JavaScript (`transformers.js`) agree on it.
 """
 
+import functools
+
 from tokenizers import Regex, pre_tokenizers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 # Voiced sound marks, combining and spacing: they follow kana of either kind.
 _VOICED_MARKS = "\u3099-\u309c"
@@ -91,3 +94,23 @@ def build_pre_tokenizer(pattern: str | None = None) -> pre_tokenizers.PreTokeniz
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+
+
+def token_bytes(token: str) -> bytes:
+    """Returns the bytes that an entry of a byte-level vocabulary stands for.
+
+    Args:
+        token: as in the vocabulary, one printable character for each byte (`Ġ` is the space).
+
+    Raises:
+        ValueError: if the token holds another character, as entries of other vocabularies do.
+    """
+    try:
+        return bytes(_byte_of_character()[character] for character in token)
+    except KeyError as error:
+        raise ValueError(f"`token` must be of a byte-level vocabulary, got {token!r} with {error}.") from None
+
+
+@functools.cache
+def _byte_of_character() -> dict[str, int]:
+    return {character: byte for byte, character in bytes_to_unicode().items()}
