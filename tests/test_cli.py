@@ -28,13 +28,14 @@ def failing(monkeypatch):
 
 
 def test_help_is_quick_and_imports_neither_torch_nor_transformers():
+    # Seconds of this process, not of the clock: other tests share the cores.
     code = (
-        "import time; start = time.perf_counter()\nfrom kakehashi import cli\n"
+        "import time; start = time.process_time()\nfrom kakehashi import cli\n"
         "for arguments in ([], ['--help'], ['generate', '--help'], ['pretrain', '--help'], ['recipes', '--help']):\n"
         "    assert cli.main(arguments) == 0, arguments\n"
-        "seconds = time.perf_counter() - start\n"
+        "seconds = time.process_time() - start\n"
         "import sys; heavy = {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)\n"
-        "assert not heavy, heavy\nassert seconds < 1.0, seconds"
+        "assert not heavy, heavy\nassert seconds < 0.9, seconds"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
 

@@ -25,8 +25,7 @@ def asked(monkeypatch):
 
     def answer(model, tokenizer, prompts, **settings):
         calls.append((prompts, settings))
-        texts = [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in prompts]
-        return [text.split()[-1] for text in texts]
+        return [prompt.split()[-1] for prompt in prompts]
 
     monkeypatch.setattr(inference, "generate_texts", answer)
     return calls
@@ -49,12 +48,13 @@ def test_generate_answers_stdin_line_by_line(tiny_model_dir, asked):
     result = run("generate", tiny_model_dir, stdin="I love cats.\n\nI love dogs.\n")
     assert result.stdout == "cats.\n\ndogs.\n"
     [(prompts, _)] = asked
-    assert prompts == [[{"role": "user", "content": f"I love {animal}."}] for animal in ("cats", "dogs")]
+    assert prompts == ["I love cats.", "I love dogs."]
 
 
 def test_generate_raw_gives_the_text_as_it_is(tiny_model_dir, asked):
     run("generate", tiny_model_dir, "--raw", "I love")
-    assert asked[0][0] == ["I love"]
+    run("generate", tiny_model_dir, "I love")
+    assert [settings["raw"] for _, settings in asked] == [True, False]
 
 
 def test_generate_passes_its_options_on(tiny_model_dir, asked):
@@ -63,6 +63,7 @@ def test_generate_passes_its_options_on(tiny_model_dir, asked):
         *("--do-sample", "--temperature", 0.5, "--top-p", 0.8),
     )
     assert asked[0][1] == {
+        "raw": False,
         "batch_size": 3,
         "max_new_tokens": 7,
         "num_beams": 2,
@@ -84,8 +85,7 @@ def test_translate_asks_with_the_instruction_of_the_language(tiny_model_dir, ask
     instruction = f"Translate to {name}: "
     result = run("translate", tiny_model_dir, "--to", language, "I {text} cats.", "I love dogs.")
     assert result.stdout == "cats.\ndogs.\n"
-    contents = [prompt[0]["content"] for prompt in asked[0][0]]
-    assert contents == [f"{instruction}I {{text}} cats.", f"{instruction}I love dogs."]
+    assert asked[0][0] == [f"{instruction}I {{text}} cats.", f"{instruction}I love dogs."]
 
 
 def test_translate_answers_stdin_line_by_line(tiny_model_dir):

@@ -80,8 +80,8 @@ def test_a_decoder_only_folder_loads_and_continues_text(save, tiny_tokenizer):
     assert type(model) is KakehashiForCausalLM
     model.generation_config.eos_token_id = None
     prompts = ["I love", "She reads a book in the", user("I love cats.")]
-    answers = generate_texts(model, tokenizer, prompts, batch_size=3, max_new_tokens=5)
-    singles = [generate_texts(model, tokenizer, [prompt], max_new_tokens=5)[0] for prompt in prompts]
+    answers = generate_texts(model, tokenizer, prompts, batch_size=3, max_new_tokens=5, raw=True)
+    singles = [generate_texts(model, tokenizer, [prompt], max_new_tokens=5, raw=True)[0] for prompt in prompts]
     assert answers == singles and len(answers) == 3
 
 
@@ -98,6 +98,13 @@ def test_a_decoder_reads_neither_an_end_mark_nor_a_forged_turn(save, tiny_tokeni
 def test_a_conversation_is_encoded_as_in_training(tiny_model, tiny_tokenizer):
     assert encode_prompt(tiny_model, tiny_tokenizer, user("I love")) == encode_source(tiny_tokenizer, user("I love"))
     assert encode_prompt(tiny_model, tiny_tokenizer, "I love") == tiny_tokenizer("I love")["input_ids"]
+
+
+def test_a_text_is_what_a_user_says_unless_it_is_raw(sharp_model, tiny_tokenizer):
+    def generate(prompt, **settings):
+        return generate_texts(sharp_model, tiny_tokenizer, [prompt], max_new_tokens=8, **settings)
+
+    assert generate("I love cats.") == generate(user("I love cats.")) != generate("I love cats.", raw=True)
 
 
 def test_special_tokens_typed_into_a_plain_text_stay_text(tiny_model, tiny_tokenizer):
@@ -195,6 +202,7 @@ def test_labels_come_with_their_probability(save, tiny_sentences):
         assert probability == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(
     "problem_type, activation", [("multi_label_classification", torch.sigmoid), ("regression", torch.nn.Identity())]
 )

@@ -29,7 +29,7 @@ from kakehashi.tokenization.special_tokens import ROLE_TOKENS
 
 Message: TypeAlias = dict[str, str]
 Prompt: TypeAlias = str | Sequence[Message]
-"""What a model answers: a plain text, or the turns of a conversation."""
+"""What a model answers: a text, or the turns of a conversation."""
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_NEW_TOKENS = 128
@@ -139,6 +139,7 @@ def generate_texts(
     temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int | None = None,
+    raw: bool = False,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[str]:
     """Returns the model's answer to each prompt, in order.
@@ -146,7 +147,7 @@ def generate_texts(
     Args:
         model: From `load_for_generation`, or any encoder-decoder or decoder-only model.
         tokenizer: Its tokenizer.
-        prompts: Plain texts, conversations, or both mixed.
+        prompts: Texts, conversations, or both mixed. A text is what a user says, if the tokenizer has a chat template.
         batch_size: Prompts that run through the model together.
         max_new_tokens: Longest answer, in tokens.
         num_beams: Beams of the search; 1 is greedy.
@@ -154,6 +155,7 @@ def generate_texts(
         temperature: Divides the logits before drawing.
         top_p: Draws from the likeliest tokens that together have this probability.
         seed: Seeds torch before the first batch; `None` leaves its state alone.
+        raw: Whether a text goes to the model as it is instead.
         on_batch: Called after each batch with its number of prompts, for a progress bar.
 
     Raises:
@@ -165,7 +167,9 @@ def generate_texts(
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "do_sample": do_sample}
     if do_sample:
         settings |= {"temperature": temperature, "top_p": top_p}
-    sources = _fit_all([encode_prompt(model, tokenizer, prompt) for prompt in prompts], model, tokenizer)
+    as_turn = tokenizer.chat_template is not None and not raw
+    turns = [[{"role": "user", "content": each}] if as_turn and isinstance(each, str) else each for each in prompts]
+    sources = _fit_all([encode_prompt(model, tokenizer, turn) for turn in turns], model, tokenizer)
     answers = [""] * len(prompts)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         batch = _pad_sources(model, tokenizer, [sources[index] for index in indices])
@@ -217,7 +221,7 @@ def classify_texts(
 
 
 def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """Returns the ids the model reads before it answers.
+    """Returns the ids the model reads before it answers: a text as it is, a conversation with its role tokens.
 
     Special tokens typed into a prompt stay plain text: nobody can forge a turn of the conversation.
 

@@ -1,17 +1,12 @@
 """`kakehashi generate` and `kakehashi translate`: one line of text in, one line out."""
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kakehashi.commands import options
 from kakehashi.commands.lines import answer_lines, silence_libraries
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from kakehashi.training.inference import Prompt
 
 
 class Language(str, Enum):
@@ -58,7 +53,8 @@ def generate(
         return generate_texts(
             network,
             tokenizer,
-            lines if raw else [_as_prompt(line, tokenizer) for line in lines],
+            lines,
+            raw=raw,
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
@@ -95,20 +91,13 @@ def translate(
     template = translation_template(network.config, to.value)
 
     def answer(lines: list[str]) -> list[str]:
-        prompts = [_as_prompt(template.replace("{text}", line), tokenizer) for line in lines]
         return generate_texts(
             network,
             tokenizer,
-            prompts,
+            [template.replace("{text}", line) for line in lines],
             batch_size=batch_size,
             max_new_tokens=max_new_tokens,
             num_beams=num_beams,
         )
 
     answer_lines(texts, answer, batch_size=batch_size)
-
-
-def _as_prompt(text: str, tokenizer: "PreTrainedTokenizerBase") -> "Prompt":
-    if tokenizer.chat_template is None:
-        return text
-    return [{"role": "user", "content": text}]
