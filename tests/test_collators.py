@@ -1,0 +1,156 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, T5Config, T5ForConditionalGeneration, Trainer, TrainingArguments
+
+from kakehashi.training.collators import (
+    CausalLMCollator,
+    CollateByEpoch,
+    DenoisingCollator,
+    MaskedLMCollator,
+    Seq2SeqCollator,
+)
+
+PAD, BOS, EOS = 0, 1, 2
+PAIRS = [
+    {"input_ids": [100, 101, EOS], "labels": [110, 111, 112, EOS]},
+    {"input_ids": [102, EOS], "labels": [110, EOS]},
+]
+
+
+def make_documents(number=12, length=20):
+    draws = np.random.default_rng(0)
+    return [{"input_ids": draws.integers(100, 380, size=length + i % 12).tolist()} for i in range(number)]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_pairs_are_padded_and_the_decoder_sees_the_target_one_step_late(tiny_tokenizer):
+    batch = Seq2SeqCollator(tiny_tokenizer)(PAIRS)
+    assert batch["input_ids"].tolist() == [[100, 101, EOS], [102, EOS, PAD]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert batch["labels"].tolist() == [[110, 111, 112, EOS], [110, EOS, -100, -100]]
+    assert batch["decoder_input_ids"].tolist() == [[BOS, 110, 111, 112], [BOS, 110, EOS, PAD]]
+
+
+@pytest.mark.parametrize("multiple", [None, 8])
+def test_pairs_are_padded_as_transformers_pads_them(tiny_tokenizer, multiple):
+    config = T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=512, decoder_start_token_id=BOS)
+    theirs = DataCollatorForSeq2Seq(
+        tiny_tokenizer, model=T5ForConditionalGeneration(config), pad_to_multiple_of=multiple
+    )
+    batch = theirs([dict(pair) for pair in PAIRS])
+    assert same(Seq2SeqCollator(tiny_tokenizer, multiple)(PAIRS), {key: torch.as_tensor(batch[key]) for key in batch})
+
+
+@pytest.mark.parametrize(("ratio", "has_sentinels"), [(1.0, False), (0.0, True)])
+def test_the_ratio_decides_the_objective(tiny_tokenizer, ratio, has_sentinels):
+    batch = DenoisingCollator(tiny_tokenizer, next_word_ratio=ratio)(make_documents())
+    first_sentinel = tiny_tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    assert (batch["labels"][:, 0] == first_sentinel).all() == has_sentinels
+    assert (batch["input_ids"] == first_sentinel).any() == has_sentinels
+
+
+def test_objectives_are_mixed_in_the_ratio(tiny_tokenizer):
+    batch = DenoisingCollator(tiny_tokenizer, next_word_ratio=0.25)(make_documents(400))
+    is_corruption = batch["labels"][:, 0] == tiny_tokenizer.convert_tokens_to_ids("<extra_id_0>")
+    assert abs(is_corruption.float().mean().item() - 0.75) < 0.07
+
+
+@pytest.mark.parametrize("collator", [DenoisingCollator, MaskedLMCollator])
+def test_batches_depend_on_seed_epoch_and_content_alone(tiny_tokenizer, collator):
+    documents = make_documents()
+    batch = collator(tiny_tokenizer)(documents)
+    torch.manual_seed(123)
+    assert same(batch, collator(tiny_tokenizer)(documents))
+    for changed in ({"epoch": 1}, {"seed": 1}):
+        other = collator(tiny_tokenizer, **changed)(documents)
+        assert not same(batch, other)
+    reordered = collator(tiny_tokenizer)(documents[::-1])
+    assert not same(batch, {key: rows.flip(0) for key, rows in reordered.items()})
+
+
+def test_batches_are_the_same_with_any_number_of_workers(tiny_tokenizer):
+    documents, collator = make_documents(), DenoisingCollator(tiny_tokenizer)
+    loaders = [DataLoader(documents, batch_size=4, collate_fn=collator, num_workers=workers) for workers in (0, 2)]
+    assert all(same(first, second) for first, second in zip(*loaders, strict=True))
+
+
+def train(folder, tokenizer, seen, **options):
+    config = T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=512, decoder_start_token_id=BOS)
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(config)
+    model.register_forward_pre_hook(
+        lambda module, args, inputs: seen.append((model.training, inputs["labels"].clone())), with_kwargs=True
+    )
+    arguments = TrainingArguments(
+        str(folder), max_steps=9, save_steps=2, per_device_train_batch_size=3, report_to=[], disable_tqdm=True,
+        eval_strategy="steps", eval_steps=3, seed=0, use_cpu=True, logging_steps=100,
+    )  # fmt: skip
+    rows = Dataset.from_list(make_documents())
+    trainer = Trainer(
+        model, arguments, DenoisingCollator(tokenizer), rows, rows.select(range(3)), callbacks=[CollateByEpoch()]
+    )
+    trainer.train(**options)
+    return model
+
+
+# Four steps are an epoch of twelve documents: one run goes on at an epoch's start, one within it.
+@pytest.mark.parametrize("step", [4, 6])
+def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one_and_ends_alike(tmp_path, tiny_tokenizer, step):
+    whole, resumed = [], []
+    model = train(tmp_path, tiny_tokenizer, whole)
+    again = train(tmp_path, tiny_tokenizer, resumed, resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+    labels = [labels for training, labels in whole if training]
+    for (_, after), before in zip([entry for entry in resumed if entry[0]], labels[step:], strict=True):
+        assert torch.equal(after, before)
+    assert not any(torch.equal(first, second) for first, second in itertools.combinations(labels, 2))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
+    )
+    evaluated = [labels for training, labels in whole if not training]
+    assert len(evaluated) == 3 and all(torch.equal(labels, evaluated[0]) for labels in evaluated)
+
+
+def test_causal_batches_open_close_and_ignore_padding(tiny_tokenizer):
+    batch = CausalLMCollator(tiny_tokenizer, pad_to_multiple_of=6)([{"input_ids": [100, 101]}, {"input_ids": [102]}])
+    assert batch["input_ids"].tolist() == [[BOS, 100, 101, EOS, PAD, PAD], [BOS, 102, EOS, PAD, PAD, PAD]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[BOS, 100, 101, EOS, -100, -100], [BOS, 102, EOS, -100, -100, -100]]
+
+
+def test_causal_examples_with_labels_are_only_padded(tiny_tokenizer):
+    examples = [{"input_ids": [BOS, 5, 100], "labels": [-100, -100, 100]}, {"input_ids": [BOS], "labels": [BOS]}]
+    batch = CausalLMCollator(tiny_tokenizer)(examples)
+    assert batch["input_ids"].tolist() == [[BOS, 5, 100], [BOS, PAD, PAD]]
+    assert batch["labels"].tolist() == [[-100, -100, 100], [BOS, -100, -100]]
+
+
+def test_masked_batches_hide_regular_tokens_alone(tiny_tokenizer):
+    documents = make_documents(50)
+    batch = MaskedLMCollator(tiny_tokenizer)(documents)
+    rows = zip(batch["input_ids"], batch["attention_mask"], batch["labels"], documents, strict=True)
+    for input_ids, attention_mask, labels, document in rows:
+        length = len(document["input_ids"])
+        original = torch.tensor([*document["input_ids"], EOS])
+        assert attention_mask.sum() == length + 1 and (input_ids[length + 1 :] == PAD).all()
+        assert input_ids[length] == EOS and labels[length] == -100
+        chosen = labels != -100
+        assert chosen.sum() == round(0.3 * length)
+        assert torch.equal(labels[chosen], original[chosen[: length + 1]])
+    special = set(tiny_tokenizer.all_special_ids) - {PAD, EOS, tiny_tokenizer.mask_token_id}
+    assert not special & set(batch["input_ids"].flatten().tolist())
+
+
+def test_settings_that_make_no_sense_are_refused(tiny_tokenizer):
+    with pytest.raises(ValueError, match="`next_word_ratio` must be between 0 and 1, but it is 2"):
+        DenoisingCollator(tiny_tokenizer, next_word_ratio=2)
+    tokenizer = type("NoMask", (), {"mask_token_id": None})()
+    with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
+        MaskedLMCollator(tokenizer)
