@@ -1,0 +1,471 @@
+"""Frames around a verb and its object: habits, events, wishes, abilities, requests and the like."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from kakehashi.training.sample_corpus import english as en
+from kakehashi.training.sample_corpus.actions import Action, actions_for
+from kakehashi.training.sample_corpus.adjuncts import FREQUENCIES, FUTURE_TIMES, HABIT_TIMES, PAST_TIMES, Time
+from kakehashi.training.sample_corpus.english import Subject
+from kakehashi.training.sample_corpus.frame import Form, Frame, Slots, choose_subject, pick, sentence_type
+from kakehashi.training.sample_corpus.japanese import Predicate, Verb, copula, i_adjective, tagatte_iru, tai, te_iru
+from kakehashi.training.sample_corpus.nouns import Noun, nouns_of
+from kakehashi.training.sample_corpus.render import (
+    Options,
+    Rendered,
+    definite,
+    demonstrative,
+    english_words,
+    generic,
+    japanese_patterns,
+    negated,
+    one,
+    owned,
+    singular,
+)
+
+NOTHING: Options = ("",)
+
+
+def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_general: bool = False) -> Options:
+    """Returns the object as the action takes it: "an apple", "apples", "the window", "my hands"."""
+    if noun is None:
+        return NOTHING
+    if action.determiner == "own":
+        return owned(noun, possessive)
+    if action.determiner == "the":
+        return definite(noun)
+    if action.determiner == "bare":
+        return (noun.english, f"the {noun.english}") if noun.kind in ("mass", "count") else (noun.english,)
+    return generic(noun) if in_general and action.determiner == "a" else singular(noun)
+
+
+def _verb_phrase(english: str, objects: Options) -> Options:
+    """Puts the object into the inflected verb phrase."""
+    if "{}" not in english:
+        return one(english)
+    return tuple(english.replace("{}", phrase) for phrase in objects)
+
+
+def _object_part(action: Action, noun: Noun | None, particle: str | None = None) -> Options:
+    """Returns the Japanese object with its particle, `particle` instead of を where given (が before a potential)."""
+    if noun is None:
+        return NOTHING
+    if particle is not None and action.particle == "を":
+        return (noun.japanese + particle, noun.japanese + "を")
+    return one(noun.japanese + action.particle)
+
+
+def _choose(random: Random, form: Form, actions: Sequence[Action]) -> Slots:
+    action = pick(random, actions)
+    noun = pick(random, action.objects) if action.objects else None
+    return Slots(choose_subject(random, form), action, noun)
+
+
+def _chooser(letter: str) -> Callable[[Random, Form], Slots]:
+    actions = actions_for(letter)
+    # An action is drawn as often as it has objects (within bounds), so that every word has its turn.
+    weighted = [action for action in actions for _ in range(min(12, max(2, len(action.objects))))]
+    return lambda random, form: _choose(random, form, weighted)
+
+
+def _timed_chooser(letter: str, times: Sequence[Time]) -> Callable[[Random, Form], Slots]:
+    choose = _chooser(letter)
+
+    def choose_with_time(random: Random, form: Form) -> Slots:
+        slots = choose(random, form)
+        assert slots.action is not None
+        fitting = [time for time in times if time.kind in slots.action.times]
+        time = pick(random, fitting or [time for time in times if time.kind == "day"])
+        return Slots(slots.subject, slots.action, slots.noun, extra=time)
+
+    return choose_with_time
+
+
+def _parts(slots: Slots) -> tuple[Subject, Action, Noun | None]:
+    assert slots.subject is not None and slots.action is not None
+    return slots.subject, slots.action, slots.noun
+
+
+def _finish(slots: Slots, form: Form, english: Sequence[str | Options], japanese: tuple) -> Rendered:
+    polite, plain = japanese
+    return Rendered((english_words(*english),), polite, plain, slots.words, slots.topic, sentence_type(form))
+
+
+def _do_clause(subject: Subject, verb: str, objects: Options, form: Form) -> list[str | Options]:
+    """Returns subject and verb in any simple tense, with "do" where English needs it."""
+    is_past = form.startswith("past")
+    auxiliary = "did" if is_past else subject.do()
+    if form.endswith("question"):
+        return [auxiliary, subject.english, _verb_phrase(verb, objects)]
+    if form.endswith("negative"):
+        return [subject.english, negated(auxiliary), _verb_phrase(verb, objects)]
+    return [subject.english, _verb_phrase(en.past(verb) if is_past else en.agree(verb, subject), objects)]
+
+
+def _simple(verb: Verb, form: Form) -> Predicate:
+    """Returns the Japanese predicate for a simple tense; the question mark is the caller's."""
+    if form in ("past", "past question"):
+        return verb.past()
+    if form == "past negative":
+        return verb.past_negative()
+    return verb.negative() if form == "negative" else verb.present()
+
+
+def _is_question(form: Form) -> bool:
+    return form.endswith("question")
+
+
+def _render_habit(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    english = [*_do_clause(subject, action.english, objects, form), slots.extra.english]
+    middle = [_object_part(action, noun)]
+    predicate = _simple(action.japanese, form)
+    time = one(slots.extra.japanese)
+    japanese = japanese_patterns(subject.topic(), time, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _choose_frequency(random: Random, form: Form) -> Slots:
+    slots = _choose(random, form, _FREQUENT)
+    return Slots(slots.subject, slots.action, slots.noun, extra=pick(random, FREQUENCIES))
+
+
+def _render_frequency(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    adverb, japanese_adverb = slots.extra
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    if form == "question":
+        english: list[str | Options] = [subject.do(), subject.english, adverb, _verb_phrase(action.english, objects)]
+    else:
+        english = [subject.english, adverb, _verb_phrase(en.agree(action.english, subject), objects)]
+    middle = [_object_part(action, noun)]
+    predicate = action.japanese.present()
+    japanese = japanese_patterns(subject.topic(), one(japanese_adverb), middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_event(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = [*_do_clause(subject, action.english, objects, form), slots.extra.english]
+    middle = [_object_part(action, noun)]
+    predicate = _simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _modal_clause(subject: Subject, modal: str, verb: str, objects: Options, form: Form) -> list[str | Options]:
+    if form.endswith("question"):
+        return [modal, subject.english, _verb_phrase(verb, objects)]
+    if form.endswith("negative"):
+        return [subject.english, negated(modal), _verb_phrase(verb, objects)]
+    return [subject.english, modal, _verb_phrase(verb, objects)]
+
+
+def _render_future(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = [*_modal_clause(subject, "will", action.english, objects, form), slots.extra.english]
+    middle = [_object_part(action, noun)]
+    predicate = _simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_plan(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = [*_be_clause(subject, form), _verb_phrase(f"planning to {action.english}", objects), slots.extra.english]
+    middle = [_object_part(action, noun), action.japanese.dictionary]
+    japanese = japanese_patterns(
+        subject.topic(), slots.extra.written, middle, copula("つもり", attributive="の"), question=_is_question(form)
+    )
+    return _finish(slots, form, english, japanese)
+
+
+def _be_clause(subject: Subject, form: Form) -> list[str | Options]:
+    be = subject.be(past=form.startswith("past"))
+    if form.endswith("question"):
+        return [be, subject.english]
+    return [subject.english, negated(be) if form.endswith("negative") else be]
+
+
+def _render_progressive(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = [*_be_clause(subject, form), _verb_phrase(en.ing(action.english), objects), "now"]
+    middle = ["今", _object_part(action, noun)]
+    predicate = _simple(te_iru(action.japanese), form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _wish(verb: Verb, subject: Subject, form: Form) -> Predicate:
+    """Returns 〜たいです for the speaker and the one spoken to, 〜たがっています for anyone else."""
+    is_own = subject.is_first_person or subject.name == "you"
+    if is_own:
+        return tai(verb, negative="negative" in form, past="past" in form)
+    return _simple(tagatte_iru(verb), form)
+
+
+def _render_wish(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = _do_clause(subject, f"want to {action.english}", objects, form)
+    middle = [_object_part(action, noun)]
+    predicate = _wish(action.japanese, subject, form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_ability(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    english = _modal_clause(subject, "can", action.english, objects, form)
+    middle = [_object_part(action, noun, "が")]
+    predicate = _simple(action.japanese.potential, form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _this_object(action: Action, noun: Noun | None, possessive: str) -> tuple[Options, str]:
+    """Returns the object of a request: "this book" (この本), "the window" where only one is meant (窓)."""
+    if noun is None:
+        return NOTHING, ""
+    if action.determiner == "own":
+        return owned(noun, possessive), noun.japanese
+    if noun.kind in ("the", "bare") or action.determiner == "bare":
+        return _object_phrase(action, noun, possessive), noun.japanese
+    return one(demonstrative(noun)), "この" + noun.japanese
+
+
+def _addressed(
+    action: Action, noun: Noun | None, possessive: str, prefix: str, predicate: Predicate, *, question: bool = False
+) -> tuple[list[str | Options], tuple]:
+    """Returns both languages of a sentence addressed to someone, without a spoken subject."""
+    objects, japanese_object = _this_object(action, noun, possessive)
+    english = [prefix, _verb_phrase(action.english, objects)]
+    part = one(japanese_object + action.particle if noun is not None else "")
+    return english, japanese_patterns(NOTHING, NOTHING, [part], predicate, question=question)
+
+
+def _render_request(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    te = action.japanese.te
+    predicate = Predicate((te + "ください",), (te + "くれ", te), (te,), te)
+    return _finish(slots, "request", *_addressed(action, noun, "your", "please", predicate))
+
+
+def _render_please_do_not(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    nai = action.japanese.nai + "で"
+    predicate = Predicate((nai + "ください",), (nai + "くれ", nai), (nai,), nai)
+    return _finish(slots, "request", *_addressed(action, noun, "your", "please don't", predicate))
+
+
+def _render_prohibition(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    predicate = _compound(action.japanese.te + "は", Verb("いける", "ichidan").negative())
+    return _finish(slots, "negative", *_addressed(action, noun, "your", "you must not", predicate))
+
+
+def _compound(prefix: str, predicate: Predicate) -> Predicate:
+    return predicate.after(prefix)
+
+
+def _render_permission(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    predicate = i_adjective("いい").after(action.japanese.te + "も")
+    asks = _is_question(form)
+    prefix, possessive = ("may I", "my") if asks else ("you may", "your")
+    return _finish(slots, form, *_addressed(action, noun, possessive, prefix, predicate, question=asks))
+
+
+def _render_lets(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    verb = action.japanese
+    predicate = Predicate((verb.masu_stem + "ましょう",), (verb.volitional,), (verb.volitional,), verb.volitional)
+    asks = _is_question(form)
+    objects = _object_phrase(action, noun, "our")
+    english: list[str | Options] = ["shall we" if asks else "let's", _verb_phrase(action.english, objects)]
+    japanese = japanese_patterns(NOTHING, NOTHING, [_object_part(action, noun)], predicate, question=asks)
+    return _finish(slots, form, english, japanese)
+
+
+def _render_obligation(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects, japanese_object = _this_object(action, noun, subject.possessive)
+    english = _do_clause(subject, f"have to {action.english}", objects, form)
+    part = japanese_object + action.particle if noun is not None else ""
+    must = Verb("なる", "godan")
+    stem = action.japanese.nai_stem
+    if form == "negative":
+        predicate = i_adjective("いい").after(stem + "なくても")
+    else:
+        predicate = (must.past_negative() if form == "past" else must.negative()).after(stem + "なければ")
+    japanese = japanese_patterns(subject.topic(), NOTHING, [part], predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_experience(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive)
+    have = "has" if subject.person == "third" else "have"
+    participle = _verb_phrase(en.past_participle(action.english), objects)
+    english: list[str | Options]
+    if form == "question":
+        english = [have, subject.english, "ever", participle]
+    elif form == "negative":
+        english = [subject.english, have, "never", participle]
+    else:
+        english = [subject.english, have, participle, "before"]
+    aru = Verb("ある", "godan")
+    predicate = aru.negative() if form == "negative" else aru.present()
+    middle = [_object_part(action, noun), action.japanese.ta + "ことが"]
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_liking(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    english = _do_clause(subject, f"like {en.ing(action.english)}", objects, form)
+    middle = [_object_part(action, noun), action.japanese.dictionary + "のが"]
+    predicate = copula("好き", negative=form == "negative")
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_skill(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    english = [*_be_clause(subject, form), "good at", _verb_phrase(en.ing(action.english), objects)]
+    middle = [_object_part(action, noun), action.japanese.dictionary + "のが"]
+    predicate = copula("得意", negative=form == "negative")
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+def _render_beginning(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    english = _do_clause(subject, f"start {en.ing(action.english)}", objects, form)
+    middle = [_object_part(action, noun)]
+    predicate = _simple(Verb(action.japanese.masu_stem + "始める", "ichidan"), form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+_OPINIONS: tuple[tuple[str, str, bool], ...] = (
+    ("fun", "楽しい", False),
+    ("difficult", "難しい", False),
+    ("easy", "簡単", True),
+)
+
+
+def _choose_opinion(random: Random, form: Form) -> Slots:
+    slots = _choose(random, form, _PLEASANT)
+    opinion = pick(random, _OPINIONS) if "c" in slots.action.frames else _OPINIONS[0]
+    return Slots(slots.subject, slots.action, slots.noun, extra=opinion)
+
+
+def _render_opinion(slots: Slots, form: Form) -> Rendered:
+    _, action, noun = _parts(slots)
+    word, japanese_word, is_na = slots.extra
+    phrase = _verb_phrase(en.ing(action.english), _object_phrase(action, noun, "your", in_general=True))
+    negative, past = "negative" in form, "past" in form
+    be = "was" if past else "is"
+    asks = _is_question(form)
+    english: list[str | Options] = [be, phrase] if asks else [phrase, negated(be) if negative else be]
+    conjugate = copula if is_na else i_adjective
+    middle = [_object_part(action, noun), action.japanese.dictionary + "のは"]
+    predicate = conjugate(japanese_word, negative=negative, past=past)
+    japanese = japanese_patterns(NOTHING, NOTHING, middle, predicate, question=asks)
+    return _finish(slots, form, [*english, word], japanese)
+
+
+# (verb as in the table of actions, classes of its object, place in English, place in Japanese)
+_SCENES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    ("see {}", ("wild animal",), "at the zoo", "動物園で"),
+    ("see {}", ("sea animal",), "at the aquarium", "水族館で"),
+    ("see {}", ("livestock",), "on a farm", "牧場で"),
+    ("draw {}", ("wild animal",), "at the zoo", "動物園で"),
+    ("take a picture of {}", ("wild animal",), "at the zoo", "動物園で"),
+    ("take a picture of {}", ("sea animal",), "at the aquarium", "水族館で"),
+    ("eat {}", ("dish",), "at a restaurant", "レストランで"),
+    ("order {}", ("orderable",), "at a restaurant", "レストランで"),
+    ("drink {}", ("cup drink",), "at a cafe", "カフェで"),
+    ("eat {}", ("cafe food",), "at a cafe", "カフェで"),
+    ("buy {}", ("fruit", "vegetable", "ingredient", "glass drink"), "at the supermarket", "スーパーで"),
+    ("study {}", ("studied",), "in the library", "図書館で"),
+    ("study {}", ("studied",), "in the classroom", "教室で"),
+    ("write {}", ("document", "mail"), "at the office", "会社で"),
+    ("copy {}", ("document",), "at the office", "会社で"),
+    ("buy {}", ("ticket only",), "at the station", "駅で"),
+    ("buy {}", ("travel souvenirs",), "at the airport", "空港で"),
+    ("make {}", ("cookable",), "in the kitchen", "台所で"),
+    ("buy {}", ("clothes for sale",), "at a department store", "デパートで"),
+    ("try on {}", ("wearable", "below the waist"), "at a department store", "デパートで"),
+    ("buy {}", ("footwear",), "at a shoe store", "靴屋で"),
+    ("buy {}", ("remedy", "care thing"), "at the pharmacy", "薬局で"),
+)
+
+
+def _scenes() -> list[tuple[Action, tuple[Noun, ...], str, str]]:
+    scenes = []
+    for verb, classes, place, japanese_place in _SCENES:
+        nouns = nouns_of(*classes)
+        for action in actions_for("p"):
+            members = tuple(noun for noun in action.objects if noun in nouns)
+            if action.english == verb and members:
+                scenes.append((action, members, place, japanese_place))
+    return scenes
+
+
+def _choose_scene(random: Random, form: Form) -> Slots:
+    action, nouns, place, japanese_place = pick(random, _ALL_SCENES)
+    time = pick(random, _PLAIN_PAST_TIMES)
+    return Slots(choose_subject(random, form), action, pick(random, nouns), extra=(time, place, japanese_place))
+
+
+def _render_scene(slots: Slots, form: Form) -> Rendered:
+    subject, action, noun = _parts(slots)
+    time, place, japanese_place = slots.extra
+    objects = _object_phrase(action, noun, subject.possessive)
+    english = [*_do_clause(subject, action.english, objects, form), place, time.english]
+    middle = [japanese_place, _object_part(action, noun)]
+    predicate = _simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), time.written, middle, predicate, question=_is_question(form))
+    return _finish(slots, form, english, japanese)
+
+
+_FREQUENT = actions_for("h")
+_PLEASANT = actions_for("k")
+_ALL_SCENES = _scenes()
+_PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.kind == "day")
+_STATES: tuple[Form, ...] = ("present", "negative", "question")
+
+ACTION_FRAMES: tuple[Frame, ...] = (
+    Frame("habit", ("present", "question", "past"), _timed_chooser("h", HABIT_TIMES), _render_habit, 2.0),
+    Frame("frequency", ("present", "question"), _choose_frequency, _render_frequency),
+    Frame("event", ("past", "past negative", "past question"), _timed_chooser("p", PAST_TIMES), _render_event, 4.0),
+    Frame("scene", ("past", "past question"), _choose_scene, _render_scene, 2.0),
+    Frame("future", _STATES, _timed_chooser("f", FUTURE_TIMES), _render_future, 2.5),
+    Frame("plan", ("present", "question"), _timed_chooser("f", FUTURE_TIMES), _render_plan),
+    Frame("progressive", _STATES, _chooser("g"), _render_progressive, 2.0),
+    Frame("wish", (*_STATES, "past"), _chooser("w"), _render_wish, 2.5),
+    Frame("ability", _STATES, _chooser("c"), _render_ability, 1.5),
+    Frame("request", ("request",), _chooser("r"), _render_request, 0.8),
+    Frame("please do not", ("request",), _chooser("n"), _render_please_do_not, 0.5),
+    Frame("prohibition", ("negative",), _chooser("n"), _render_prohibition, 0.5),
+    Frame("permission", ("present", "question"), _chooser("y"), _render_permission, 0.8),
+    Frame("let us", ("suggestion", "question"), _chooser("l"), _render_lets, 0.8),
+    Frame("obligation", ("present", "negative", "past"), _chooser("m"), _render_obligation, 1.5),
+    Frame("experience", _STATES, _chooser("e"), _render_experience, 1.5),
+    Frame("liking to do", _STATES, _chooser("k"), _render_liking, 1.5),
+    Frame("skill", _STATES, _chooser("c"), _render_skill),
+    Frame("beginning", ("past",), _chooser("s"), _render_beginning),
+    Frame("opinion on doing", ("present", "negative", "question", "past"), _choose_opinion, _render_opinion, 0.7),
+)
