@@ -99,6 +99,14 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return states * cos + torch.cat((-second, first), dim=-1) * sin
 
 
+def residual_linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer that writes into the residual stream, marked for `_init_weights`, which starts it smaller."""
+    linear = nn.Linear(in_features, out_features, bias=False)
+    # A mark and not a subclass: dynamic quantization looks for exactly `nn.Linear`.
+    linear.writes_to_residual = True  # type: ignore[assignment]
+    return linear
+
+
 def repeat_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
     """Repeats each key or value head for its group of query heads: `(batch, heads * groups, length, head_dim)`."""
     return states if groups == 1 else states.repeat_interleave(groups, dim=1)
@@ -163,7 +171,7 @@ class KakehashiAttention(nn.Module):
         self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, key_width, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_width, bias=False)
-        self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
+        self.o_proj = residual_linear(query_width, config.hidden_size)
         self.q_norm = KakehashiRMSNorm(query_width if is_cross else config.head_dim, eps=config.rms_norm_eps)
         self.k_norm = KakehashiRMSNorm(config.head_dim, eps=config.rms_norm_eps)
 

@@ -38,6 +38,7 @@ from .attention_kakehashi import (
     KakehashiCrossAttention,
     KakehashiRMSNorm,
     KakehashiRotaryEmbedding,
+    residual_linear,
 )
 from .configuration_kakehashi import KakehashiConfig
 
@@ -49,7 +50,7 @@ class KakehashiMLP(nn.Module):
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.down_proj = residual_linear(config.intermediate_size, config.hidden_size)
         self.act_fn = ACT2FN["silu"]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -162,12 +163,12 @@ class KakehashiPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
-        num_layers = max(self.config.num_encoder_layers, self.config.num_decoder_layers, 1)
-        for name in ("o_proj", "down_proj"):
-            projection = getattr(module, name, None)
-            if isinstance(projection, nn.Linear):
-                init.normal_(projection.weight, mean=0.0, std=(projection.in_features * 2 * num_layers) ** -0.5)
+            std = module.in_features**-0.5
+            # Marked on the layer itself: of a class outside Transformers, modules that own no parameter, such as the
+            # attention around it, never come here.
+            if getattr(module, "writes_to_residual", False):
+                std /= math.sqrt(2 * max(self.config.num_encoder_layers, self.config.num_decoder_layers, 1))
+            init.normal_(module.weight, mean=0.0, std=std)
 
 
 class KakehashiStack(KakehashiPreTrainedModel):
