@@ -86,7 +86,9 @@ class TokenCounter(TrainerCallback, ExportableState):
         self.num_tokens_seen = saved.get("num_tokens_seen", 0)
         self.training_seconds = saved.get("training_seconds", 0.0)
         self._logged = (self.num_tokens_seen, self.training_seconds)
-        self._hook = kwargs["model"].register_forward_pre_hook(torch.compiler.disable(self._count), with_kwargs=True)
+        # Asking the compiler for an exemption imports it, which takes seconds: only where it is in use.
+        count = torch.compiler.disable(self._count) if args.torch_compile else self._count
+        self._hook = kwargs["model"].register_forward_pre_hook(count, with_kwargs=True)
         self._mark = time.perf_counter()
 
     def on_step_end(

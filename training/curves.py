@@ -38,4 +38,5 @@ def _draw(axes: Any, log_history: Sequence[Mapping[str, Any]], key: str, label: 
     points = [(entry["step"], entry[key]) for entry in log_history if key in entry]
     # A single point has no line to be seen by.
     marker = marker or ("o" if len(points) == 1 else "")
-    axes.plot([step for step, _ in points], [value for _, value in points], marker, ls="-", color=colour, label=label)
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    axes.plot(steps, values, marker=marker, color=colour, label=label)

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
@@ -86,7 +87,8 @@ def parse_recipe(
     Args:
         stage: Dataclass of the stage's own keys.
         recipe: Keys and values of the recipe.
-        overrides: Keys and values that replace those of the recipe.
+        overrides: Keys and values that replace those of the recipe; a `model` also takes the place of the recipe's
+            `preset` and `config_overrides`, and a `preset` that of its `model`.
 
     Returns:
         The stage's arguments and Trainer's.
@@ -95,7 +97,7 @@ def parse_recipe(
         ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, or there is no
             `output_dir`.
     """
-    given = {**recipe, **(overrides or {})}
+    given = _merge(recipe, overrides or {})
     parser = HfArgumentParser(
         [stage, Seq2SeqTrainingArguments], add_help=False, allow_abbrev=False, exit_on_error=False
     )
@@ -105,8 +107,21 @@ def parse_recipe(
     if not given.get("output_dir"):
         raise ValueError("`output_dir` must name the folder of the run, got nothing")
     values = {**TRAINING_DEFAULTS, **{key: _typed(parser, actions[key], value) for key, value in given.items()}}
+    if values.get("bf16") and not torch.accelerator.is_available():
+        # Trainer takes bfloat16 on a processor only from a recipe that says it means the processor.
+        values.setdefault("use_cpu", True)
     arguments, training_arguments = parser.parse_dict(values)
     return arguments, training_arguments
+
+
+def _merge(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the recipe with its keys replaced; a new starting point takes the place of the recipe's."""
+    dropped: set[str] = set()
+    if overrides.get("model") is not None:
+        dropped = {"preset", "config_overrides"}
+    elif overrides.get("preset") is not None:
+        dropped = {"model"}
+    return {**{key: value for key, value in recipe.items() if key not in dropped}, **overrides}
 
 
 def _require_known(given: Iterable[str], known: Sequence[str]) -> None:
@@ -128,11 +143,7 @@ def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any
             raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
         return value
     option = f"--{action.dest}"
-    tokens = (
-        [option, *map(str, value)]
-        if is_list
-        else [f"{option}={value}"]
-    )
+    tokens = [option, *map(str, value)] if is_list else [f"{option}={value}"]
     try:
         return getattr(parser.parse_known_args(tokens)[0], action.dest)
     except argparse.ArgumentError as error:
@@ -161,9 +172,10 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
     """
     stage_defaults = type(arguments)()
     training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": ""})
-    # How one run treated its folder must not be handed on to the next one by its recipe.
+    # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe.
+    left_out = {"overwrite", "resume_from_checkpoint"} | (set() if torch.accelerator.is_available() else {"use_cpu"})
     chosen = {**_changed(arguments, stage_defaults), **_changed(training_arguments, training_defaults)}
-    return {key: value for key, value in chosen.items() if key not in ("overwrite", "resume_from_checkpoint")}
+    return {key: value for key, value in chosen.items() if key not in left_out}
 
 
 def _changed(arguments: Any, defaults: Any) -> dict[str, Any]:
@@ -179,14 +191,11 @@ def _changed(arguments: Any, defaults: Any) -> dict[str, Any]:
     return changed
 
 
-def write_recipe(
-    arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments, command: str, path: Path
-) -> None:
+def write_recipe(recipe: Mapping[str, Any], command: str, path: Path) -> None:
     """Writes the resolved recipe of a run.
 
     Args:
-        arguments: The stage's arguments.
-        training_arguments: Trainer's arguments.
+        recipe: Keys and values as `resolved_recipe` gives them.
         command: Command that reads it, such as `pretrain`.
         path: File to write.
     """
@@ -194,7 +203,5 @@ def write_recipe(
         f"# The recipe of this run with every key that is not a default. To repeat it into another folder:\n"
         f"#   kakehashi {command} {path.name} --output_dir OTHER\n"
     )
-    body = yaml.safe_dump(
-        resolved_recipe(arguments, training_arguments), sort_keys=False, allow_unicode=True, width=119
-    )
+    body = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=119)
     path.write_text(header + body, encoding="utf-8")

@@ -21,10 +21,12 @@ from transformers import (
     Seq2SeqTrainingArguments,
     Trainer,
 )
+from transformers.utils import logging as transformers_logging
 
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter, notify
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
+from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.run_folder import fill_run_folder
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
@@ -42,7 +44,7 @@ class Run:
 
     Attributes:
         command: Command of the stage, such as `pretrain`.
-        arguments: The stage's arguments.
+        recipe: The resolved recipe.
         training_arguments: Trainer's arguments.
         trainer: Trainer, ready to train.
         tokenizer: Saved beside the model.
@@ -52,7 +54,7 @@ class Run:
     """
 
     command: str
-    arguments: StageArguments
+    recipe: dict[str, Any]
     training_arguments: Seq2SeqTrainingArguments
     trainer: Trainer
     tokenizer: PreTrainedTokenizerBase
@@ -90,6 +92,7 @@ def build_run(
         ValueError: If there is nothing to train on.
     """
     _require_examples(train_dataset, "train_files")
+    recipe = resolved_recipe(arguments, training_arguments)
     _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)
     trainer = Seq2SeqTrainer(
         model=model,
@@ -111,7 +114,7 @@ def build_run(
             trainer.add_callback(watcher)
     if budget is not None:
         trainer.lr_scheduler = budget.make_scheduler(training_arguments, trainer.create_optimizer())
-    return Run(command, arguments, training_arguments, trainer, tokenizer, counter, interruption, bar)
+    return Run(command, recipe, training_arguments, trainer, tokenizer, counter, interruption, bar)
 
 
 def _require_examples(dataset: Dataset, key: str) -> None:
@@ -146,7 +149,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
     folder = Path(run.training_arguments.output_dir)
     if checkpoint is not None:
         notify(f"going on from {checkpoint}")
-    with run.interruption, _readable_disk_full(folder), _closing(run.bar):
+    with run.interruption, _readable_disk_full(folder), _one_bar(run.bar):
         run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if run.interruption.is_requested:
         saved = list_checkpoints(folder)
@@ -157,12 +160,16 @@ def train(run: Run, checkpoint: Path | None) -> None:
 
 
 @contextmanager
-def _closing(bar: ProgressBar) -> Iterator[None]:
-    """Closes the bar however the run ends, so that the last line stands by itself."""
+def _one_bar(bar: ProgressBar) -> Iterator[None]:
+    """Keeps the library's own bars (one for every file it writes) out of ours, and closes it however the run ends."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         bar.close()
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
 
 
 @contextmanager
@@ -216,11 +223,11 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
     if trainer.eval_dataset is not None:
         metrics.update(_final_validation(run))
     metrics.update(extra_metrics or {})
-    with _readable_disk_full(Path(run.training_arguments.output_dir)), _closing(run.bar):
+    with _readable_disk_full(Path(run.training_arguments.output_dir)), _one_bar(run.bar):
         fill_run_folder(
             trainer.model,
             run.tokenizer,
-            run.arguments,
+            run.recipe,
             run.training_arguments,
             run.command,
             metrics,
@@ -237,7 +244,7 @@ def _final_validation(run: Run) -> dict[str, Any]:
         is_final = "eval_loss" in entry and entry["step"] == state.global_step
         if is_final and not run.training_arguments.load_best_model_at_end:
             return {key: value for key, value in entry.items() if key.startswith("eval_")}
-    with _closing(run.bar):
+    with _one_bar(run.bar):
         return run.trainer.evaluate()
 
 

@@ -95,7 +95,7 @@ def remove_checkpoints(folder: Path) -> None:
 def fill_run_folder(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    arguments: StageArguments,
+    recipe: Mapping[str, Any],
     training_arguments: Seq2SeqTrainingArguments,
     command: str,
     metrics: Mapping[str, Any],
@@ -108,7 +108,7 @@ def fill_run_folder(
     Args:
         model: The trained model.
         tokenizer: Its tokenizer.
-        arguments: The stage's arguments.
+        recipe: The resolved recipe, for `recipe.yaml`.
         training_arguments: Trainer's arguments; `output_dir` is the folder.
         command: Command of the stage, such as `pretrain`.
         metrics: Final numbers, for `metrics.json`.
@@ -119,7 +119,7 @@ def fill_run_folder(
     try:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        write_recipe(arguments, training_arguments, command, aside / "recipe.yaml")
+        write_recipe(recipe, command, aside / "recipe.yaml")
         _write_json(aside / "versions.json", describe_environment(training_arguments))
         _write_json(aside / "log_history.json", list(log_history))
         plot_curves(log_history, aside / "loss.png")

@@ -1,0 +1,142 @@
+"""Recipes: what they may hold, what the command line changes, and what an error says."""
+
+import pytest
+import yaml
+
+from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
+from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe, resolved_recipe, write_recipe
+from kakehashi.training.recipes import copy_recipe, find_recipe, list_recipes
+
+STAGES = {"pretrain": PretrainArguments, "instruct": InstructArguments, "classify": ClassifyArguments}
+RECIPE = {
+    "output_dir": "runs/test",
+    "train_files": "a.tsv",
+    "source_template": ["Translate: {en}"],
+    "target_template": ["{ja}"],
+    "learning_rate": "1e-3",
+    "max_steps": 10,
+    "bf16": False,
+    "warmup_steps": 0.1,
+    "lr_scheduler_type": "cosine",
+    "config_overrides": {"dropout": 0.1},
+}
+
+
+def test_keys_reach_both_sets_of_arguments_in_their_types():
+    arguments, training_arguments = parse_recipe(InstructArguments, RECIPE)
+    assert arguments.train_files == ["a.tsv"]
+    assert arguments.config_overrides == {"dropout": 0.1}
+    assert training_arguments.max_steps == 10
+    # YAML 1.1 reads `1e-3` as text; the argument's type decides.
+    assert training_arguments.learning_rate == 1e-3
+    assert training_arguments.warmup_steps == 0.1
+
+
+def test_the_command_line_overrides_the_recipe():
+    tokens = ["--max-steps", "20", "--train_files", "a", "b", "--overwrite", "--config_overrides={hidden_size: 64}"]
+    arguments, training_arguments = parse_recipe(InstructArguments, RECIPE, read_overrides(tokens))
+    assert training_arguments.max_steps == 20
+    assert arguments.train_files == ["a", "b"]
+    assert arguments.overwrite is True
+    assert arguments.config_overrides == {"hidden_size": 64}
+
+
+def test_a_model_on_the_command_line_replaces_the_preset_of_the_recipe():
+    recipe = {**RECIPE, "preset": "nano"}
+    arguments, _ = parse_recipe(InstructArguments, recipe, {"model": "runs/pretrain"})
+    assert (arguments.model, arguments.preset, arguments.config_overrides) == ("runs/pretrain", None, {})
+    arguments, _ = parse_recipe(InstructArguments, {**RECIPE, "model": "runs/pretrain"}, {"preset": "mini"})
+    assert (arguments.model, arguments.preset) == (None, "mini")
+
+
+def test_an_unknown_key_names_the_nearest_one():
+    with pytest.raises(ValueError, match="`learning_rat` is not a recipe key; did you mean `learning_rate`"):
+        parse_recipe(InstructArguments, {**RECIPE, "learning_rat": 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("learning_rate", "fast", "`learning_rate` must be a number, got 'fast'"),
+        ("max_steps", 1.5, "`max_steps` must be a whole number, got 1.5"),
+        ("max_steps", [1], r"`max_steps` must be a whole number, got \[1\]"),
+        ("max_steps", {"a": 1}, "`max_steps` must be a whole number, got {'a': 1}"),
+        ("bf16", "maybe", "`bf16` must be true or false, got 'maybe'"),
+        ("lr_scheduler_type", "foo", "`lr_scheduler_type` must be one of linear, cosine.*got 'foo'"),
+        ("config_overrides", "3", "`config_overrides` must be a mapping .* got '3'"),
+        ("validation_split", 1.0, "`validation_split` must be at least 0 and below 1, got 1.0"),
+        ("max_minutes", 0, "`max_minutes` must be greater than 0, got 0"),
+        (
+            "target_template",
+            ["{ja}", "{en}"],
+            "must be equally many, got 1 and 2",
+        ),
+        ("source_column", "en", "`source_column` and `target_column` must be given together"),
+        ("output_dir", "", "`output_dir` must name the folder of the run"),
+    ],
+)
+def test_a_bad_value_names_its_key_and_what_it_must_be(key, value, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(InstructArguments, {**RECIPE, key: value})
+
+
+def test_an_objective_must_be_known():
+    with pytest.raises(ValueError, match=r"`objective` must be one of encoder-decoder, .*, got 'gpt'"):
+        parse_recipe(PretrainArguments, {"output_dir": "x", "objective": "gpt"})
+
+
+def test_a_value_before_the_first_key_is_refused():
+    with pytest.raises(ValueError, match="got 'extra' without a key"):
+        read_overrides(["extra", "--max_steps", "1"])
+
+
+def test_the_resolved_recipe_reads_back_to_the_same_arguments(tmp_path):
+    arguments, training_arguments = parse_recipe(
+        InstructArguments, RECIPE, {"train_sampling_strategy": "random", "overwrite": True}
+    )
+    resolved = resolved_recipe(arguments, training_arguments)
+    assert resolved["train_sampling_strategy"] == "random"
+    assert "overwrite" not in resolved
+    write_recipe(resolved, "instruct", tmp_path / "recipe.yaml")
+    again = parse_recipe(InstructArguments, read_recipe(tmp_path / "recipe.yaml"))
+    assert resolved_recipe(*again) == resolved
+
+
+def test_a_recipe_that_is_no_mapping_is_refused(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    for content, message in [
+        (b"- a\n- b\n", "must be a mapping"),
+        (b"a: [", "must be YAML"),
+        (b"\xff\xfe\x00", "must be UTF-8"),
+        (b"", "must be a mapping"),
+    ]:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_recipe(file)
+
+
+def test_a_missing_recipe_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(ValueError, match=r"`recipe` must be a YAML file or one of .*tatoeba\.yaml.*got 'none\.yaml'"):
+        read_recipe("none.yaml")
+
+
+@pytest.mark.parametrize("name", sorted(list_recipes()))
+def test_every_shipped_recipe_is_valid_and_has_a_complete_header(name):
+    text = find_recipe(name).read_text(encoding="utf-8")
+    header = "\n".join(line for line in text.split("\n") if line.startswith("#"))
+    for part in ("Hardware and time:", "Command", "Expected result:"):
+        assert part in header
+    stage = next((stage for stage in STAGES if stage in name), "instruct")
+    arguments, _ = parse_recipe(STAGES[stage], read_recipe(name))
+    assert set(yaml.safe_load(text)) - {"overwrite"}
+    assert arguments is not None
+
+
+def test_a_shipped_recipe_is_copied_but_never_over_a_file(tmp_path):
+    target = copy_recipe("tatoeba", tmp_path)
+    assert target == tmp_path / "tatoeba.yaml"
+    assert target.read_text(encoding="utf-8") == find_recipe("tatoeba.yaml").read_text(encoding="utf-8")
+    with pytest.raises(FileExistsError):
+        copy_recipe("tatoeba", tmp_path)
+    with pytest.raises(ValueError, match=r"`name` must be one of .* got 'none'"):
+        copy_recipe("none", tmp_path)

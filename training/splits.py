@@ -1,0 +1,67 @@
+"""The rows of a recipe: those to train on, those to validate on, those to test on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datasets import Dataset
+
+from kakehashi.training.arguments import StageArguments
+from kakehashi.training.documents import load_rows
+
+
+@dataclass
+class Splits:
+    """The rows of one run.
+
+    Attributes:
+        train: Rows to learn from.
+        validation: Rows to validate on; None for none.
+        test: Rows for one final test; None for none.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset | None
+
+
+def load_splits(arguments: StageArguments, seed: int) -> Splits:
+    """Returns the rows that a recipe names.
+
+    Args:
+        arguments: The files, `validation_split`, `max_train_examples` and `max_validation_examples`.
+        seed: Decides which rows `validation_split` holds out.
+
+    Raises:
+        ValueError: If there are no training files, or validation is asked for twice, or a split is left empty.
+    """
+    if not arguments.train_files:
+        raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
+    train = load_rows(arguments.train_files)
+    validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
+    if arguments.validation_split:
+        if validation is not None:
+            raise ValueError(
+                "`validation_split` must be 0 where `validation_files` are given, got "
+                f"{arguments.validation_split} and {arguments.validation_files}"
+            )
+        train, validation = _hold_out(train, arguments.validation_split, seed)
+    test = load_rows(arguments.test_files, split="test") if arguments.test_files else None
+    return Splits(
+        _first_rows(train, arguments.max_train_examples),
+        None if validation is None else _first_rows(validation, arguments.max_validation_examples),
+        test,
+    )
+
+
+def _hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Returns training and validation rows, of each at least one."""
+    if len(rows) < 2:
+        raise ValueError(f"`validation_split` needs at least 2 rows to divide, got {len(rows)}")
+    size = min(max(1, round(fraction * len(rows))), len(rows) - 1)
+    parts = rows.train_test_split(test_size=size, seed=seed)
+    return parts["train"], parts["test"]
+
+
+def _first_rows(rows: Dataset, limit: int | None) -> Dataset:
+    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
