@@ -99,12 +99,13 @@ def main(
     vocab_size: Annotated[list[int], typer.Option(help="Sizes to measure.")] = [16_000, 32_000],  # noqa: B006
     split: Annotated[list[str], typer.Option(help=f"Splits to measure, of: {', '.join(PATTERNS)}.")] = [],  # noqa: B006
     every: Annotated[int, typer.Option(min=1, help="Train on every N-th text, to compare splits quickly.")] = 1,
+    balance: Annotated[float, typer.Option(help="As of `kakehashi tokenizer train`.")] = 1.0,
 ) -> None:
     """Print one table row for each split and vocabulary size."""
     held_out = [list(iterate_texts(validation, name)) for name in column]
     print_header(column)
     for name in split or PATTERNS:
-        texts = itertools.islice(iterate_training_texts(files, column), 0, None, every)
+        texts = itertools.islice(iterate_training_texts(files, column, balance=balance), 0, None, every)
         print(*measure_split(name, texts, vocab_size, held_out), sep="\n")
         sys.stdout.flush()
 

@@ -71,6 +71,15 @@ def test_files_of_several_kinds_are_read_together(files):
     assert len(list(command.iterate_training_texts([str(files / "rows.jsonl.gz")], ["text"]))) == 12
 
 
+def test_larger_files_are_thinned_out_on_request(files):
+    names = [str(files / "lines.txt"), str(files / "rows.jsonl.gz")]
+    texts = list(command.iterate_training_texts(names, ["text"], balance=0.0))
+    assert sum(text in ENGLISH for text in texts) == 12
+    assert 0 < sum(text in JAPANESE for text in texts) < 12
+    with pytest.raises(ValueError, match="must be between 0 and 1, got -1"):
+        command.iterate_training_texts(names, ["text"], balance=-1)
+
+
 def test_a_saved_folder_has_the_usual_permissions_and_nothing_is_left_beside_it(trained):
     assert stat.S_IMODE(trained.stat().st_mode) & 0o500 == 0o500
     usual = trained.parent / "usual"

@@ -6,7 +6,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from functools import partial
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +42,10 @@ def train(
     text_column: TextColumn = ["text"],  # noqa: B006
     min_frequency: Annotated[int, typer.Option(help="How often a pair must occur to be merged.")] = 2,
     num_sentinels: Annotated[int, typer.Option(help="Sentinels for span corruption.")] = 100,
+    balance: Annotated[
+        float,
+        typer.Option(help="Below 1, thin out the larger of FILES (and columns): shares follow bytes ** BALANCE."),
+    ] = 1.0,
     pad_to_multiple_of: Annotated[int | None, typer.Option(help="Round the size up to a multiple of this.")] = None,
     allow_smaller: Annotated[
         bool, typer.Option("--allow-smaller", help="Accept fewer entries if the text gives no more.")
@@ -53,7 +58,7 @@ def train(
 
     sample: list[str] = []
     tokenizer = train_tokenizer(
-        _keep_sample(iterate_training_texts(files, text_column), sample),
+        _keep_sample(iterate_training_texts(files, text_column, balance=balance), sample),
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         num_sentinels=num_sentinels,
@@ -116,34 +121,47 @@ def count(
     _open_stdout().print(table)
 
 
-def iterate_training_texts(files: Sequence[str], text_columns: Sequence[str]) -> Iterator[str]:
+def iterate_training_texts(
+    files: Sequence[str], text_columns: Sequence[str], *, balance: float = 1.0
+) -> Iterator[str]:
     """Yields the texts of files of several kinds, streaming.
 
     Args:
         files: as for `kakehashi.training.documents.iterate_texts`, but kinds may be mixed.
         text_columns: columns to read, one after another; `.txt` files have none, their lines are read.
+        balance: exponent of `kakehashi.tokenization.balance.balance_sources`; a source is one column of one of
+            `files`. 1 takes everything and reads it once.
 
     Raises:
         ValueError: as `iterate_texts`. The start of every file is read first, so that a wrong name or column is
             found before the long reading.
     """
+    from kakehashi.tokenization.balance import balance_sources, keep_shares
     from kakehashi.training.documents import iterate_texts
 
-    readers = []
-    for kind, group in groupby(files, key=_kind_of_file):
-        paths = list(group)
-        columns = ["text"] if kind == ".txt" else text_columns
-        # Files of one kind are opened together; a folder or a Hub id has no kind and is opened alone.
-        for part in [paths] if kind else [[path] for path in paths]:
-            readers += [iterate_texts(part, column) for column in columns]
-    starts = [list(_take_first(reader)) for reader in readers]
+    keep_shares([1], balance)
+    groups = [[file] for file in files] if balance < 1.0 else _group_by_kind(files)
+    parts = [(group, column) for group in groups for column in _columns_of(group, text_columns)]
+    if balance < 1.0:
+        for group, column in parts:
+            next(iterate_texts(group, column), None)
+        return balance_sources([partial(iterate_texts, group, column) for group, column in parts], balance)
+    readers = [iterate_texts(group, column) for group, column in parts]
+    starts = [list(islice(reader, 1)) for reader in readers]
     return chain.from_iterable(chain(start, reader) for start, reader in zip(starts, readers, strict=True))
 
 
-def _take_first(texts: Iterator[str]) -> Iterator[str]:
-    for text in texts:
-        yield text
-        return
+def _group_by_kind(files: Sequence[str]) -> list[list[str]]:
+    """Returns the files so that those that can be opened together are; a folder or a Hub id stands alone."""
+    groups: list[list[str]] = []
+    for kind, grouped in groupby(files, key=_kind_of_file):
+        group = list(grouped)
+        groups += [group] if kind else [[file] for file in group]
+    return groups
+
+
+def _columns_of(group: Sequence[str], text_columns: Sequence[str]) -> Sequence[str]:
+    return ["text"] if _kind_of_file(group[0]) == ".txt" else text_columns
 
 
 def _kind_of_file(name: str) -> str:
