@@ -26,13 +26,10 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, has_length
 
+from kakehashi.training.console import notify
+
 # Resolution of a schedule that follows time: it is laid out over so many imagined steps.
 _SCHEDULE_STEPS = 100_000
-
-
-def notify(message: str) -> None:
-    """Writes one line to stderr without tearing a progress bar apart."""
-    tqdm.write(message, file=sys.stderr)
 
 
 class TokenCounter(TrainerCallback, ExportableState):

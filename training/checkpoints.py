@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from kakehashi.training.callbacks import notify
+from kakehashi.training.console import notify
 
 # Trainer writes this file last.
 _STATE_FILE = "trainer_state.json"

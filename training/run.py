@@ -21,11 +21,11 @@ from transformers import (
     Seq2SeqTrainingArguments,
     Trainer,
 )
-from transformers.utils import logging as transformers_logging
 
 from kakehashi.training.arguments import StageArguments
-from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter, notify
+from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
+from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.run_folder import fill_run_folder
 
@@ -161,15 +161,12 @@ def train(run: Run, checkpoint: Path | None) -> None:
 
 @contextmanager
 def _one_bar(bar: ProgressBar) -> Iterator[None]:
-    """Keeps the library's own bars (one for every file it writes) out of ours, and closes it however the run ends."""
-    was_enabled = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    """Shows our bar alone, and closes it however the run ends."""
     try:
-        yield
+        with quiet_library():
+            yield
     finally:
         bar.close()
-        if was_enabled:
-            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
-from transformers.utils import logging as transformers_logging
 
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import StageArguments
-from kakehashi.training.callbacks import notify
+from kakehashi.training.console import notify, quiet_library
 
 _WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
@@ -132,12 +131,8 @@ def start_model(auto_class: Any, config: PreTrainedConfig, arguments: StageArgum
 
 def _load_quietly(auto_class: Any, config: PreTrainedConfig, name: str) -> PreTrainedModel:
     """Loads a model and says in one line what the library would report as a table of keys."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    with quiet_library():
         model, info = auto_class.from_pretrained(name, config=config, output_loading_info=True)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     line = f"{type(model).__name__} from {name}, {model.num_parameters():,} parameters"
     new = sorted(info["missing_keys"])
     if new:

@@ -1,0 +1,144 @@
+"""What watches a run: counts, guards, signals and the clock, each by itself."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget, TokenCounter
+
+
+@pytest.fixture
+def training_arguments(tmp_path):
+    return TrainingArguments(
+        output_dir=str(tmp_path), learning_rate=1.0, lr_scheduler_type="linear", warmup_steps=0, eval_strategy="steps"
+    )
+
+
+@pytest.fixture
+def state():
+    return TrainerState(max_steps=1000, stateful_callbacks=[TrainerControl()])
+
+
+def test_tokens_of_source_and_target_count_but_padding_does_not(tiny_model, training_arguments, state):
+    counter = TokenCounter()
+    tiny_model.train()
+    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
+    batch = {
+        "input_ids": torch.tensor([[10, 11, 2], [12, 2, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
+        "labels": torch.tensor([[20, 2], [2, -100]]),
+    }
+    tiny_model(**batch)
+    # Validation in between is not training.
+    tiny_model.eval()
+    tiny_model(**batch)
+    counter.on_train_end(training_arguments, state, TrainerControl())
+    assert counter.num_tokens_seen == 5 + 3
+    tiny_model.train()
+    tiny_model(**batch)
+    assert counter.state()["args"]["num_tokens_seen"] == 8
+
+
+def test_a_log_gains_the_count_and_the_rate_of_tokens(tiny_model, training_arguments, state):
+    counter = TokenCounter()
+    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
+    counter.num_tokens_seen = 30
+    counter.training_seconds = 2.0
+    logs = {"loss": 1.0}
+    state.log_history.append(dict(logs))
+    counter.on_log(training_arguments, state, TrainerControl(), logs=logs)
+    assert logs == state.log_history[-1] == {"loss": 1.0, "tokens_per_second": 15.0, "num_tokens_seen": 30}
+
+
+def test_counts_go_on_from_the_checkpoint(tiny_model, training_arguments, state):
+    state.stateful_callbacks["TokenCounter"] = TokenCounter(70, 7.0).state()
+    counter = TokenCounter()
+    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
+    assert (counter.num_tokens_seen, counter.tokens_per_second) == (70, 10.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(value, training_arguments, state):
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad = torch.tensor([[0.0, value]])
+    state.global_step = 6
+    with pytest.raises(ValueError, match="the gradient is not finite at step 7"):
+        NonFiniteGuard().on_pre_optimizer_step(training_arguments, state, TrainerControl(), model=model)
+
+
+def test_a_loss_that_is_not_finite_stops_at_the_log(training_arguments, state):
+    state.global_step = 50
+    guard = NonFiniteGuard()
+    guard.on_log(training_arguments, state, TrainerControl(), logs={"eval_loss": 1.0})
+    with pytest.raises(ValueError, match="the loss is not finite at step 50"):
+        guard.on_log(training_arguments, state, TrainerControl(), logs={"loss": float("inf")})
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_and_a_second_one_stops_at_once(number, training_arguments, state, capsys):
+    before = signal.getsignal(number)
+    control = TrainerControl(should_evaluate=True)
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        interruption.on_step_end(training_arguments, state, control)
+        assert not control.should_training_stop
+        os.kill(os.getpid(), number)
+        interruption.on_step_end(training_arguments, state, control)
+        assert (control.should_save, control.should_training_stop, control.should_evaluate) == (True, True, False)
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+    assert f"{number.name}: finishing this step" in capsys.readouterr().err
+
+
+def test_the_learning_rate_follows_the_clock_to_its_end(monkeypatch, training_arguments, state):
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now.seconds)
+    budget = TimeBudget(max_minutes=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = budget.make_scheduler(training_arguments, optimizer)
+    assert scheduler.get_last_lr() == [1.0]
+    control = TrainerControl()
+    budget.on_train_begin(training_arguments, state, control)
+    for seconds, rate in [(115.0, 0.75), (130.0, 0.5), (160.0, 0.0)]:
+        now.seconds = seconds
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.get_last_lr() == pytest.approx([rate], abs=1e-4)
+    budget.on_step_end(training_arguments, state, control)
+    assert (control.should_training_stop, control.should_save, control.should_evaluate) == (True, True, True)
+
+
+def test_the_clock_goes_on_from_the_checkpoint_and_steps_bound_it(monkeypatch, training_arguments):
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    state = TrainerState(max_steps=4, stateful_callbacks=[TimeBudget(1.0, elapsed_seconds=15.0)])
+    budget = TimeBudget(max_minutes=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = budget.make_scheduler(training_arguments, optimizer)
+    budget.on_train_begin(training_arguments, state, TrainerControl())
+    assert budget.progress == 0.25
+    rates = []
+    for _ in range(4):
+        optimizer.step()
+        scheduler.step()
+        rates.extend(scheduler.get_last_lr())
+    assert rates == pytest.approx([0.75, 0.5, 0.25, 0.0], abs=1e-4)
+
+
+def test_whole_warmup_steps_stay_steps_and_a_fraction_is_one_of_the_time(monkeypatch, training_arguments, state):
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now.seconds)
+    for warmup, expected in [(2, 0.5), (0.5, 0.0)]:
+        training_arguments.warmup_steps = warmup
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        assert TimeBudget(1.0).make_scheduler(training_arguments, optimizer).get_last_lr() == [expected]
+
+
+def test_a_schedule_that_is_no_function_of_the_step_needs_no_clock(training_arguments):
+    training_arguments.lr_scheduler_type = "reduce_lr_on_plateau"
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match="`lr_scheduler_type` must not be reduce_lr_on_plateau where `max_minutes`"):
+        TimeBudget(1.0).make_scheduler(training_arguments, optimizer)

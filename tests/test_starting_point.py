@@ -1,0 +1,100 @@
+"""What a run starts from: a preset, a trained folder, another family, and what does not fit."""
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, T5Config
+
+from kakehashi.modeling import KakehashiForConditionalGeneration
+from kakehashi.tokenization import train_tokenizer
+from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.starting_point import (
+    adopt_special_ids,
+    has_weights,
+    load_config,
+    load_tokenizer,
+    new_config,
+    start_model,
+)
+
+OVERRIDES = {"num_encoder_layers": 1, "num_decoder_layers": 1, "hidden_size": 32, "intermediate_size": 64}
+
+
+def test_a_preset_takes_vocabulary_and_ids_from_the_tokenizer(tiny_tokenizer):
+    config = new_config("nano", OVERRIDES, tiny_tokenizer)
+    assert config.vocab_size == len(tiny_tokenizer)
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_id, config.mask_token_id) == (0, 1, 2, 3)
+    assert (config.num_encoder_layers, config.num_attention_heads) == (1, 4)
+
+
+def test_an_override_must_be_a_field(tiny_tokenizer):
+    with pytest.raises(ValueError, match="`config_overrides` must hold fields of KakehashiConfig, got 'layers'"):
+        new_config("nano", {"layers": 3}, tiny_tokenizer)
+
+
+@pytest.mark.parametrize(("settings", "got"), [({}, "neither"), ({"model": "a", "preset": "nano"}, "both")])
+def test_a_recipe_gives_either_model_or_preset(tiny_tokenizer, settings, got):
+    with pytest.raises(ValueError, match=f"either `model` .* or `preset` .*, got {got}"):
+        load_config(InstructArguments(**settings), tiny_tokenizer)
+
+
+def test_a_trained_folder_brings_its_tokenizer_and_weights(tiny_model_dir, tiny_model, capsys):
+    arguments = InstructArguments(model=str(tiny_model_dir))
+    tokenizer = load_tokenizer(arguments)
+    model = start_model(AutoModelForSeq2SeqLM, load_config(arguments, tokenizer), arguments)
+    assert torch.equal(model.get_input_embeddings().weight, tiny_model.get_input_embeddings().weight)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_new_head_is_told_in_one_line(tiny_model_dir, capsys):
+    arguments = InstructArguments(model=str(tiny_model_dir))
+    config = load_config(arguments, load_tokenizer(arguments))
+    config.num_labels = 3
+    start_model(AutoModelForSequenceClassification, config, arguments)
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert told.endswith("; new, to be trained: score")
+
+
+def test_a_folder_with_only_a_configuration_starts_at_random(tmp_path, tiny_tokenizer, capsys):
+    config = T5Config(vocab_size=400, d_model=16, d_ff=32, d_kv=8, num_layers=1, num_heads=2)
+    config.save_pretrained(tmp_path / "t5")
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    assert not has_weights(str(tmp_path / "t5"))
+    arguments = InstructArguments(model=str(tmp_path / "t5"), tokenizer=str(tmp_path / "tokenizer"))
+    tokenizer = load_tokenizer(arguments)
+    model = start_model(AutoModelForSeq2SeqLM, load_config(arguments, tokenizer), arguments)
+    adopt_special_ids(model, tokenizer)
+    assert "new T5ForConditionalGeneration (config.json of" in capsys.readouterr().err
+    assert model.generation_config.decoder_start_token_id == tokenizer.bos_token_id
+    assert model.config.eos_token_id == model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_model_and_tokenizer_of_different_vocabularies_are_refused(tiny_model_dir, tiny_sentences, tmp_path):
+    for size, message in [(400, "got 400 entries in the tokenizer and 384 in the model"), (384, "another one than")]:
+        other = train_tokenizer(
+            [sentence[::-1] for sentence in tiny_sentences] * 4,
+            vocab_size=size,
+            num_sentinels=10,
+            allow_smaller=True,
+            show_progress=False,
+        )
+        other.save_pretrained(tmp_path / "other")
+        arguments = InstructArguments(model=str(tiny_model_dir), tokenizer=str(tmp_path / "other"))
+        with pytest.raises(ValueError, match=f"must have the same vocabulary, .*{message}"):
+            load_config(arguments, load_tokenizer(arguments))
+
+
+def test_a_folder_that_is_none_is_named(tmp_path, tiny_tokenizer):
+    with pytest.raises(ValueError, match=r"`tokenizer` must be a folder with tokenizer\.json"):
+        load_tokenizer(InstructArguments(tokenizer=str(tmp_path)))
+    with pytest.raises(ValueError, match="`tokenizer` must name a tokenizer folder where `model` is not given"):
+        load_tokenizer(InstructArguments(preset="nano"))
+    with pytest.raises(ValueError, match=r"`model` must be a folder with config\.json"):
+        load_config(InstructArguments(model=str(tmp_path / "none")), tiny_tokenizer)
+
+
+def test_weights_count_however_they_are_stored(tmp_path, tiny_model):
+    assert isinstance(tiny_model, KakehashiForConditionalGeneration)
+    tiny_model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    assert has_weights(str(tmp_path / "sharded"))
+    assert has_weights("owner/name")

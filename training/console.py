@@ -1,0 +1,32 @@
+"""What a run says on stderr: single lines beside a progress bar, and no noise from the library underneath."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+
+def notify(message: str) -> None:
+    """Writes one line to stderr without tearing a progress bar apart."""
+    tqdm.write(message, file=sys.stderr)
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Holds back the library's bars, one for each file it reads or writes, and its remarks on keys it did not find.
+
+    A run says itself, in one line, what it starts from; tied weights, stored once, would be reported as missing.
+    """
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
