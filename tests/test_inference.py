@@ -164,6 +164,14 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning_that_counts(tiny_m
     ]
 
 
+def test_a_decoder_keeps_the_end_of_a_long_prompt_and_room_to_answer(build_tiny_model, tiny_tokenizer, monkeypatch):
+    model, seen = build_tiny_model(KakehashiForCausalLM), []
+    monkeypatch.setattr(model, "generate", lambda input_ids, **_: seen.append(input_ids) or input_ids)
+    generate_texts(model, for_causal_lm(tiny_tokenizer), ["cats " * 400], max_new_tokens=28)
+    [ids] = seen
+    assert ids.shape == (1, 100) and ids[0, -1] == tiny_tokenizer.convert_tokens_to_ids("<|assistant|>")
+
+
 def test_a_running_out_of_memory_names_the_batch_size(tiny_model, tiny_tokenizer, monkeypatch):
     def run_out(**_):
         raise torch.OutOfMemoryError("no more")

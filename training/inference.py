@@ -169,7 +169,9 @@ def generate_texts(
         settings |= {"temperature": temperature, "top_p": top_p}
     as_turn = tokenizer.chat_template is not None and not raw
     turns = [[{"role": "user", "content": each}] if as_turn and isinstance(each, str) else each for each in prompts]
-    sources = _fit_all([encode_prompt(model, tokenizer, turn) for turn in turns], model, tokenizer)
+    encoded = [encode_prompt(model, tokenizer, turn) for turn in turns]
+    # A decoder writes its answer into the same sequence that holds the prompt.
+    sources = _fit_all(encoded, model, tokenizer, room=0 if model.config.is_encoder_decoder else max_new_tokens)
     answers = [""] * len(prompts)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         batch = _pad_sources(model, tokenizer, [sources[index] for index in indices])
@@ -207,6 +209,7 @@ def classify_texts(
     _require_text(texts)
     encoded = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
     sources = _fit_all(encoded, model, tokenizer)
+    names: Any = model.config.id2label
     results = [("", 0.0)] * len(texts)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         batch = tokenizer.pad({"input_ids": [sources[index] for index in indices]}, return_tensors="pt")
@@ -214,7 +217,7 @@ def classify_texts(
             logits = model(**_to_model(batch, model)).logits.float()
         best = _probabilities(logits, model.config).max(dim=-1)
         for index, label_id, probability in zip(indices, best.indices.tolist(), best.values.tolist(), strict=True):
-            results[index] = (model.config.id2label[label_id], probability)
+            results[index] = (names[label_id], probability)
         if on_batch is not None:
             on_batch(len(indices))
     return results
@@ -242,7 +245,8 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
         return [tokenizer.bos_token_id, *source[:-1], assistant]
     if tokenizer.chat_template is None:
         raise ValueError("`prompts` must be plain texts: the tokenizer of this model has no chat template")
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    ids: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return ids
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
@@ -338,7 +342,7 @@ def _load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     target = preferred_device(device)
     tokenizer = _load_tokenizer(name, trust_remote_code)
-    model = _load_weights(name, auto_class, config, dtype or "auto", trust_remote_code)
+    model: Any = _load_weights(name, auto_class, config, dtype or "auto", trust_remote_code)
     num_embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > num_embeddings:
         raise ValueError(
@@ -381,21 +385,27 @@ def _load_weights(
 
 
 def _fit_all(
-    sources: Sequence[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    sources: Sequence[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, room: int = 0
 ) -> list[list[int]]:
-    limit = getattr(model.config, "max_position_embeddings", None)
-    num_long = 0 if limit is None else sum(len(source) > limit for source in sources)
-    if num_long == 0:
+    """Returns the sources cut to what the model is meant for, less the room an answer needs."""
+    longest: int | None = getattr(model.config, "max_position_embeddings", None)
+    if longest is None:
         return list(sources)
-    logger.warning("%d of %d texts are longer than %d tokens and were cut", num_long, len(sources), limit)
+    limit = max(longest - room, 1)
+    num_long = sum(len(source) > limit for source in sources)
+    if num_long > 0:
+        logger.warning("%d of %d texts are longer than %d tokens and were cut", num_long, len(sources), limit)
     return [_fit(source, limit, tokenizer.eos_token_id) for source in sources]
 
 
 def _fit(source: list[int], limit: int, eos_token_id: int | None) -> list[int]:
     if len(source) <= limit:
         return source
-    # The end mark stays, so that the text ends rather than stops.
-    return [*source[: limit - 1], eos_token_id] if source[-1] == eos_token_id else source[:limit]
+    if source[-1] == eos_token_id:
+        # The end mark stays, so that the text ends rather than stops.
+        return [*source[: limit - 1], eos_token_id]
+    # What a decoder goes on from is the end.
+    return source[-limit:]
 
 
 def _pad_sources(
@@ -418,8 +428,9 @@ def _generate_batch(
     batch: dict[str, torch.Tensor],
     settings: dict[str, Any],
 ) -> list[str]:
+    generate: Any = model.generate
     with _MemoryAdvice(len(batch["input_ids"])):
-        sequences = model.generate(**batch, pad_token_id=tokenizer.pad_token_id, **settings)
+        sequences = generate(**batch, pad_token_id=tokenizer.pad_token_id, **settings)
     if not model.config.is_encoder_decoder:
         sequences = sequences[:, batch["input_ids"].shape[1] :]
     answers = tokenizer.batch_decode(sequences, skip_special_tokens=True)
