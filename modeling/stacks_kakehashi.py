@@ -209,12 +209,17 @@ class KakehashiStack(KakehashiPreTrainedModel):
         return inputs_embeds * self.embed_scale
 
 
+# The key is set afterwards because Transformers 5.17 takes no such argument, and needs none.
+_ENCODER_LAYER_OUTPUTS = OutputRecorder(KakehashiEncoderLayer)
+_ENCODER_LAYER_OUTPUTS.num_hidden_layers_key = "num_encoder_layers"
+
+
 class KakehashiEncoder(KakehashiStack):
     """Turns a source into context vectors, each position seeing every other."""
 
     layer_class = KakehashiEncoderLayer
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(KakehashiEncoderLayer, num_hidden_layers_key="num_encoder_layers"),
+        "hidden_states": _ENCODER_LAYER_OUTPUTS,
         "attentions": OutputRecorder(KakehashiAttention, index=1, layer_name="self_attn"),
     }
 
