@@ -135,7 +135,7 @@ def test_every_source_file_has_a_test_file(path):
         names.add(f"test_{folder}")
     found = {test.stem for test in (ROOT / "tests").glob("test_*.py")}
     assert any(test in names or test.startswith(tuple(f"{name}_" for name in names)) for test in found), (
-        f"no test file for {relative(path)}: write tests/{min(names, key=len)}.py"
+        f"no test file for {relative(path)}: write tests/test_{stem}.py"
     )
 
 
