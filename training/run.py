@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
-    Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     Trainer,
 )
@@ -28,6 +27,7 @@ from kakehashi.training.checkpoints import find_damage, list_checkpoints
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.run_folder import fill_run_folder
+from kakehashi.training.trainer import RepeatableTrainer
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
 _UNBOUNDED_EPOCHS = 10_000.0
@@ -94,11 +94,11 @@ def build_run(
     _require_examples(train_dataset, "train_files")
     recipe = resolved_recipe(arguments, training_arguments)
     _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)
-    trainer = Seq2SeqTrainer(
+    trainer = RepeatableTrainer(
         model=model,
         args=training_arguments,
         train_dataset=train_dataset,
-        eval_dataset=validation_dataset,
+        eval_dataset=None if validation_dataset is None else _longest_first(validation_dataset),
         processing_class=tokenizer,
         data_collator=data_collator,
         compute_metrics=compute_metrics,
@@ -120,6 +120,11 @@ def build_run(
 def _require_examples(dataset: Dataset, key: str) -> None:
     if len(dataset) == 0:
         raise ValueError(f"`{key}` must give at least one example, got none")
+
+
+def _longest_first(dataset: Dataset) -> Dataset:
+    """Returns examples in an order that wastes little on padding and meets a lack of memory at once."""
+    return dataset.sort("length", reverse=True) if "length" in dataset.column_names else dataset
 
 
 def _settle_arguments(

@@ -1,0 +1,268 @@
+"""A whole run with a tiny model: what it leaves, and what it does when something goes wrong."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
+
+from kakehashi.tokenization.chat import encode_source, encode_target
+from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.collators import Seq2SeqCollator
+from kakehashi.training.recipe import parse_recipe, read_recipe, resolved_recipe
+from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, train
+from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder
+
+RECIPE = {
+    "preset": "nano",
+    "max_steps": 6,
+    "save_steps": 2,
+    "logging_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 3,
+    "per_device_train_batch_size": 2,
+    "learning_rate": 1e-2,
+    "disable_tqdm": True,
+    "seed": 0,
+}
+
+
+class DoAtStep(TrainerCallback):
+    """Does something at the end of a step."""
+
+    def __init__(self, step, action):
+        self.step = step
+        self.action = action
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.action(kwargs["model"])
+
+
+@pytest.fixture
+def examples(tiny_tokenizer, tiny_sentences):
+    rows = []
+    for english, japanese in zip(tiny_sentences[:5], tiny_sentences[5:], strict=True):
+        source = encode_source(tiny_tokenizer, [{"role": "user", "content": english}])
+        target = encode_target(tiny_tokenizer, japanese)
+        rows.append({"input_ids": source, "labels": target, "length": len(source) + len(target)})
+    return Dataset.from_list(rows)
+
+
+@pytest.fixture
+def start(tmp_path, tiny_model, tiny_tokenizer, examples):
+    """A function that opens a run folder and returns the run and the checkpoint to go on from."""
+
+    def start_run(watcher=None, **keys):
+        recipe = {**RECIPE, "output_dir": str(tmp_path / "run"), **keys}
+        arguments, training_arguments = parse_recipe(InstructArguments, recipe)
+        checkpoint = open_run_folder(arguments, training_arguments)
+        run = build_run(
+            "instruct",
+            arguments,
+            training_arguments,
+            model=tiny_model,
+            tokenizer=tiny_tokenizer,
+            train_dataset=examples,
+            validation_dataset=examples,
+            data_collator=Seq2SeqCollator(tiny_tokenizer),
+        )
+        if watcher is not None:
+            run.trainer.add_callback(watcher)
+        return run, checkpoint
+
+    return start_run
+
+
+@pytest.fixture
+def reset(tiny_model):
+    """A function that gives the tiny model its first weights again, as a new process would."""
+    first = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    return lambda: tiny_model.load_state_dict(first)
+
+
+def weights(run):
+    return {name: value.clone() for name, value in run.trainer.model.state_dict().items()}
+
+
+def assert_equal_weights(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_complete_run_leaves_a_loadable_folder_with_everything_in_it(start, tmp_path, capsys):
+    run, checkpoint = start()
+    assert checkpoint is None
+    train(run, checkpoint)
+    metrics = finish_run(run)
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert {"recipe.yaml", "versions.json", "metrics.json", "log_history.json", "loss.png", "config.json"} <= names
+    assert {"model.safetensors", "tokenizer.json", "modeling_kakehashi.py"} <= names
+    assert not any(name.startswith((".", "checkpoint-")) for name in names)
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert metrics["steps"] == 6
+    assert metrics["eval_loss"] < metrics["train_loss"] < 7
+    assert metrics["num_tokens_seen"] > 0
+    versions = json.loads((folder / "versions.json").read_text())
+    assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    assert_equal_weights(loaded.state_dict(), run.trainer.model.state_dict())
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == run.tokenizer.get_vocab()
+    assert "saved" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_run_gives_the_same_arguments_again(start, tmp_path):
+    run, checkpoint = start()
+    train(run, checkpoint)
+    finish_run(run)
+    again = resolved_recipe(*parse_recipe(InstructArguments, read_recipe(tmp_path / "run" / "recipe.yaml")))
+    assert again == run.recipe
+    assert "num_train_epochs" not in again
+
+
+def test_a_folder_that_is_not_empty_is_refused(start, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"`output_dir` must be empty, got .*add --resume"):
+        start()
+    with pytest.raises(ValueError, match=r"`output_dir` must be empty, got .*holds files that no run wrote"):
+        start(overwrite=True)
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(start, tmp_path):
+    run, checkpoint = start()
+    train(run, checkpoint)
+    finish_run(run)
+    start(overwrite=True)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_file_is_no_output_folder(start, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="`output_dir` must be a folder, got the file"):
+        start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_to_the_very_same_weights(start, reset, tmp_path, number, capsys):
+    run, checkpoint = start(output_dir=str(tmp_path / "uninterrupted"))
+    train(run, checkpoint)
+    expected = weights(run)
+
+    reset()
+    run, checkpoint = start(DoAtStep(3, lambda _: os.kill(os.getpid(), number)))
+    with pytest.raises(TrainingInterrupted, match=r"interrupted at step \d, saved .*checkpoint-\d; .* --resume"):
+        train(run, checkpoint)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+    reset()
+    run, checkpoint = start(resume_from_checkpoint=RESUME_NEWEST)
+    assert checkpoint.name in ("checkpoint-3", "checkpoint-4")
+    capsys.readouterr()
+    train(run, checkpoint)
+    assert_equal_weights(weights(run), expected)
+    assert run.trainer.state.global_step == 6
+    assert capsys.readouterr().err.strip() == f"going on from {checkpoint}"
+
+
+def test_resuming_passes_over_a_half_written_checkpoint(start, tmp_path, capsys):
+    run, checkpoint = start()
+    train(run, checkpoint)
+    file = tmp_path / "run" / "checkpoint-6" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    _, checkpoint = start(resume_from_checkpoint=RESUME_NEWEST)
+    assert checkpoint.name == "checkpoint-4"
+    assert "checkpoint-6: model.safetensors is cut off or damaged; skipped" in capsys.readouterr().err
+
+
+def test_resuming_needs_a_checkpoint(start, tmp_path):
+    with pytest.raises(ValueError, match="`--resume` needs a checkpoint in `output_dir`, got none"):
+        start(resume_from_checkpoint=RESUME_NEWEST)
+    with pytest.raises(ValueError, match=r"`resume_from_checkpoint` must be a complete checkpoint, got .*is missing"):
+        start(resume_from_checkpoint=str(tmp_path / "none"))
+
+
+def test_numbers_that_are_not_finite_stop_the_run_and_leave_the_last_checkpoint_good(start, tmp_path):
+    def spoil(model):
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+
+    # The weights go bad after the checkpoint of step 2 has been asked for but before step 4 would save them.
+    run, checkpoint = start(DoAtStep(3, spoil))
+    with pytest.raises(ValueError, match="is not finite at step 4"):
+        train(run, checkpoint)
+    _, checkpoint = start(resume_from_checkpoint=RESUME_NEWEST)
+    assert checkpoint.name == "checkpoint-2"
+
+
+@pytest.mark.parametrize("failing", ["weights", "optimizer"])
+def test_a_full_disk_gives_one_line_and_keeps_the_earlier_checkpoint(start, tmp_path, monkeypatch, failing):
+    run, checkpoint = start()
+    write, calls = (run.trainer._save, []) if failing == "weights" else (torch.save, [])
+
+    def run_full(*args, **kwargs):
+        calls.append(args)
+        if run.trainer.state.global_step == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*args, **kwargs)
+
+    if failing == "weights":
+        monkeypatch.setattr(run.trainer, "_save", run_full)
+    else:
+        monkeypatch.setattr(torch, "save", run_full)
+    with pytest.raises(OSError, match=r"no space left .*last complete checkpoint is .*checkpoint-2.*--resume"):
+        train(run, checkpoint)
+    assert calls
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint-2"]
+
+
+def test_a_full_disk_at_the_end_keeps_the_checkpoints(start, tmp_path, monkeypatch):
+    run, checkpoint = start()
+    train(run, checkpoint)
+
+    def run_full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run.trainer.model, "save_pretrained", run_full)
+    with pytest.raises(OSError, match=r"last complete checkpoint is .*checkpoint-6"):
+        finish_run(run)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_an_error_that_is_no_full_disk_stays_what_it_is(start, monkeypatch):
+    run, checkpoint = start()
+    monkeypatch.setattr(run.trainer, "training_step", lambda *args: (_ for _ in ()).throw(RuntimeError("shapes")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(run, checkpoint)
+
+
+def test_a_time_budget_ends_the_run_with_a_decayed_learning_rate(start):
+    run, checkpoint = start(max_steps=-1, max_minutes=0.02, eval_strategy="no")
+    train(run, checkpoint)
+    metrics = finish_run(run)
+    assert 0.5 < metrics["train_runtime"] < 20
+    assert 0 < metrics["steps"] < 10_000
+    assert run.trainer.lr_scheduler.get_last_lr() == [0.0, 0.0]
+
+
+def test_no_examples_are_refused(start, examples, monkeypatch):
+    monkeypatch.setattr(Dataset, "__len__", lambda self: 0)
+    with pytest.raises(ValueError, match="`train_files` must give at least one example, got none"):
+        start()
+
+
+def test_the_commit_is_that_of_the_source_tree(start, tmp_path):
+    from kakehashi.training.run_folder import describe_environment
+
+    run, _ = start()
+    described = describe_environment(run.training_arguments)
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    assert described["git_commit"] in (None, asked.stdout.strip())

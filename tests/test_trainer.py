@@ -1,0 +1,37 @@
+"""The order of the data: by length, shuffled, and the same again after a resumption."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from kakehashi.training.trainer import LengthGroupedSampler
+
+
+def batches_of(lengths, batch_size, seed=0, epoch=0):
+    order = list(LengthGroupedSampler(np.array(lengths), batch_size, seed, lambda: epoch))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def test_every_example_comes_once_also_where_batches_do_not_fill_up():
+    for size in (1, 7, 8, 399, 400, 401, 1003):
+        lengths = np.random.default_rng(0).integers(1, 50, size)
+        order = [index for batch in batches_of(lengths, 8) for index in batch]
+        assert sorted(order) == list(range(size))
+
+
+def test_a_batch_holds_examples_of_about_one_length_and_batches_are_not_sorted():
+    lengths = np.random.default_rng(0).integers(1, 100, 803)
+    batches = batches_of(lengths, 8)
+    spreads = [int(np.ptp(lengths[batch])) for batch in batches[:-1]]
+    assert np.mean(spreads) < 5
+    assert max(spreads) < 30
+    longest = [int(lengths[batch].max()) for batch in batches]
+    descents = sum(first > second for first, second in pairwise(longest))
+    assert 0.3 < descents / len(longest) < 0.7
+
+
+def test_the_order_follows_from_seed_and_epoch_alone():
+    lengths = list(range(1, 60))
+    assert batches_of(lengths, 4) == batches_of(lengths, 4)
+    assert batches_of(lengths, 4) != batches_of(lengths, 4, epoch=1)
+    assert batches_of(lengths, 4) != batches_of(lengths, 4, seed=1)

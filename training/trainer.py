@@ -1,0 +1,90 @@
+"""Trainer with repeatable batches of sentences of equal length, and a validation that leaves no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import Seq2SeqTrainer
+
+# So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
+# few enough that the same examples do not meet in every epoch.
+_BATCHES_PER_GROUP = 50
+
+
+class LengthGroupedSampler(Sampler[int]):
+    """Gives batches of examples of about the same length, the batches themselves in random order.
+
+    Transformers' sampler of the same purpose leaves the batches of a group sorted, so that the loss swings with the
+    length of a sentence, and draws from torch's common generator, so that a run resumed within an epoch sees other
+    examples than it would have. Here the order follows from seed and epoch alone:
+
+        lengths of the shuffled examples   3 9 5 8 2 4       (batches of 2, one group)
+        sorted, cut into batches           9 8 | 5 4 | 3 2
+        batches shuffled                   5 4 | 9 8 | 3 2
+
+    Args:
+        lengths: Length of each example, in tokens, shape (examples,).
+        batch_size: Examples in a batch; the sampler gives examples one by one, and whoever batches them must cut at
+            this size. The last batch may be smaller.
+        seed: Seeds every epoch's order.
+        epoch: Returns the current epoch when the order is drawn.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self._seed, self._epoch()))
+        order = generator.permutation(len(self._lengths))
+        group_size = _BATCHES_PER_GROUP * self._batch_size
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), group_size):
+            group = order[start : start + group_size]
+            group = group[np.argsort(-self._lengths[group], kind="stable")]
+            batches.extend(group[i : i + self._batch_size] for i in range(0, len(group), self._batch_size))
+        # Every batch but the last one has to be full, or those after it would be cut at the wrong places.
+        full = len(order) // self._batch_size
+        for index in [*generator.permutation(full), *range(full, len(batches))]:
+            yield from batches[index].tolist()
+
+
+class RepeatableTrainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer whose data order and validation depend on the recipe's seed alone.
+
+    The plain class redraws the order of an epoch on resuming, and each validation takes numbers from the generator
+    that training draws from; a run that was interrupted would end with other weights. Nothing else is changed.
+    """
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
+        """Returns the sampler for `train_sampling_strategy: group_by_length`, and Trainer's own for the others."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        column = self.args.length_column_name
+        if self.args.train_sampling_strategy != "group_by_length" or column not in (dataset.column_names or []):
+            return super()._get_train_sampler(train_dataset)
+        return LengthGroupedSampler(
+            np.asarray(dataset[column]),
+            self.args.train_batch_size * self.args.world_size,
+            self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            epoch=lambda: int(self.state.epoch or 0),
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int] | None:
+        """Returns a sampler that keeps the order of the rows."""
+        return SequentialSampler(eval_dataset)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Validates, drawing the same random numbers each time and giving training's back afterwards."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed)
+            return super().evaluate(*args, **kwargs)
