@@ -110,8 +110,9 @@ class KakehashiConfig(PreTrainedConfig):
         rope_parameters: Rotary settings as Transformers writes them, `{"rope_type": "default", "rope_theta": 10000}`
             when `None`.
         rms_norm_eps: Added to the mean square in every RMSNorm.
-        initializer_range: Standard deviation of the embedding at initialisation. Linear layers use
-            `fan_in ** -0.5`, see `KakehashiPreTrainedModel`.
+        initializer_range: Standard deviation of the embedding at initialisation. `None` means
+            `0.5 * hidden_size ** -0.5`: at any width, logits then start with a standard deviation of 0.5 and no token
+            starts out predicting itself. Linear layers use `fan_in ** -0.5`, see `KakehashiPreTrainedModel`.
         scale_embedding: Multiply embeddings by `sqrt(hidden_size)` on their way in, so that the tied table can be
             small for the output and still carry weight in the residual stream.
         dropout: Probability of dropping a feature of the embedding and of each sub-layer's output.
@@ -146,7 +147,7 @@ class KakehashiConfig(PreTrainedConfig):
     max_position_embeddings: int = 2048
     rope_parameters: dict | None = None
     rms_norm_eps: float = 1e-6
-    initializer_range: float = 0.02
+    initializer_range: float | None = None
     scale_embedding: bool = True
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
@@ -166,6 +167,8 @@ class KakehashiConfig(PreTrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.initializer_range is None:
+            self.initializer_range = 0.5 * max(self.hidden_size, 1) ** -0.5
         # Names without a repository in front: right for this folder, and for every folder the model is saved to next.
         kwargs["auto_map"] = dict(AUTO_MAP)
         super().__post_init__(**kwargs)

@@ -221,6 +221,12 @@ class KakehashiTokenPredictionModel(KakehashiPreTrainedModel):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the one embedding, and the output projection's weight where it is tied."""
+        self.model.set_input_embeddings(value)
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = value.weight
+
     def get_output_embeddings(self) -> nn.Module:
         """The output projection."""
         return self.lm_head

@@ -137,9 +137,9 @@ class KakehashiPreTrainedModel(PreTrainedModel):
     """Loading, saving and initialisation of every kakehashi class.
 
     Linear weights start with variance 1 / fan_in, so that each sub-layer turns normalised features into features of
-    unit size; the projections that write into the residual stream start smaller by `sqrt(2 * num_layers)`, so that
-    depth does not blow it up (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section
-    2.3). The embedding starts at `initializer_range`, small enough for a first loss near ln(vocab_size).
+    unit size; the projections that write into the residual stream start smaller by `sqrt(2 * layers of the stack)`,
+    so that depth does not blow it up (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019,
+    section 2.3). The embedding starts at `initializer_range`, small enough for a first loss near ln(vocab_size).
     """
 
     config: KakehashiConfig
@@ -163,12 +163,7 @@ class KakehashiPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
-            std = module.in_features**-0.5
-            # Marked on the layer itself: of a class outside Transformers, modules that own no parameter, such as the
-            # attention around it, never come here.
-            if getattr(module, "writes_to_residual", False):
-                std /= math.sqrt(2 * max(self.config.num_encoder_layers, self.config.num_decoder_layers, 1))
-            init.normal_(module.weight, mean=0.0, std=std)
+            init.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
 
 
 class KakehashiStack(KakehashiPreTrainedModel):
@@ -186,6 +181,14 @@ class KakehashiStack(KakehashiPreTrainedModel):
         self.rotary_emb = KakehashiRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # By a mark on the layer itself: of a class outside Transformers, modules that own no parameter, such as the
+        # attention around the projection, never come here.
+        if getattr(module, "writes_to_residual", False):
+            init.normal_(module.weight, mean=0.0, std=(module.in_features * 2 * len(self.layers)) ** -0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding, shared with the other stack."""
