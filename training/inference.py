@@ -238,15 +238,20 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
         return ids[:-1] if not is_encoder_decoder and ids[-1:] == [tokenizer.eos_token_id] else ids
     messages = [dict(message) for message in prompt]
     if ROLE_TOKENS["user"] in tokenizer.get_vocab():
-        source = encode_source(tokenizer, messages)
-        if is_encoder_decoder:
-            return source
-        assistant = tokenizer.convert_tokens_to_ids(ROLE_TOKENS["assistant"])
-        return [tokenizer.bos_token_id, *source[:-1], assistant]
+        return encode_source(tokenizer, messages) if is_encoder_decoder else _encode_for_decoder(tokenizer, messages)
     if tokenizer.chat_template is None:
         raise ValueError("`prompts` must be plain texts: the tokenizer of this model has no chat template")
     ids: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return ids
+
+
+def _encode_for_decoder(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
+    ids = [tokenizer.bos_token_id]
+    for message in messages:
+        turn = encode_source(tokenizer, [message])
+        # In one sequence only an answer ends with the end mark: the model learnt to stop there.
+        ids += turn if message["role"] == "assistant" else turn[:-1]
+    return [*ids, tokenizer.convert_tokens_to_ids(ROLE_TOKENS["assistant"])]
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -74,7 +73,6 @@ def read_line_chunks(stream: BinaryIO, chunk_size: int) -> Iterator[list[str]]:
 
 def silence_libraries() -> None:
     """Keeps the progress bars and warnings of the libraries off the terminal: here only results matter."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from datasets.utils.logging import disable_progress_bar as disable_datasets_progress_bar
     from transformers.utils import logging as transformers_logging
 

@@ -1,0 +1,174 @@
+"""`kakehashi evaluate`: measure a model on rows it has not seen."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kakehashi.commands import options
+from kakehashi.commands.generate import Language
+from kakehashi.commands.lines import silence_libraries
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kakehashi.training.evaluation import Evaluation
+
+Data = Annotated[
+    list[str],
+    typer.Option("--data", help="File, folder, glob or Hub data set id; may be repeated.", metavar="FILE"),
+]
+To = Annotated[
+    Language | None,
+    typer.Option("--to", help="Measure translation into this language; the columns en and ja are then the defaults."),
+]
+SourceColumn = Annotated[str | None, typer.Option(help="Column of the text or question.")]
+TargetColumn = Annotated[
+    str | None, typer.Option(help="Column of the right answer, or of a list of answers that are all right.")
+]
+SourceTemplate = Annotated[
+    str | None, typer.Option(help="Instruction with {column} in it; by default the one the model was tuned on.")
+]
+TextColumn = Annotated[str, typer.Option(help="Column of the text to label or to predict.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
+MaxRows = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
+Output = Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file too.")]
+Predictions = Annotated[Path | None, typer.Option(help="Write what the model answered to this JSON lines file.")]
+
+
+def evaluate(
+    model: options.Model,
+    *,
+    data: Data,
+    to: To = None,
+    source_column: SourceColumn = None,
+    target_column: TargetColumn = None,
+    source_template: SourceTemplate = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    max_rows: MaxRows = None,
+    output: Output = None,
+    predictions: Predictions = None,
+    batch_size: options.BatchSize = 32,
+    max_new_tokens: options.MaxNewTokens = 128,
+    num_beams: options.NumBeams = 1,
+    device: options.DeviceName = options.Device.auto,
+    dtype: options.DtypeName = options.Dtype.auto,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Measure MODEL on rows it has not seen, and print the numbers as JSON.
+
+    A classifier is measured by accuracy and macro-F1 on rows with a text and a label. A model that writes is measured
+    by exact match, chrF and BLEU on rows with a question and its answer (messages, instruction/output,
+    prompt/completion, or two columns), and by perplexity on rows with a text alone.
+    """
+    silence_libraries()
+    from kakehashi.training import inference
+    from kakehashi.training.documents import load_rows
+
+    is_classifier = inference.is_classifier(model, trust_remote_code=trust_remote_code)
+    rows = _first_rows(load_rows(data, split="test"), max_rows)
+    load = inference.load_for_classification if is_classifier else inference.load_for_generation
+    network, tokenizer = load(model, device=device.argument, dtype=dtype.argument, trust_remote_code=trust_remote_code)
+    language = None if to is None else to.value
+    columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
+    with _progress_bar(len(rows)) as on_batch:
+        subject = _Subject(network, tokenizer, rows, data, {"batch_size": batch_size, "on_batch": on_batch})
+        if is_classifier:
+            evaluation = subject.measure_labels(text_column, label_column)
+        elif language is None and not any(columns.values()) and subject.holds_plain_text(text_column):
+            evaluation = subject.measure_text(text_column)
+        else:
+            subject.settings |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+            evaluation = subject.measure_answers(language, columns)
+    _report(evaluation, {"model": model, "data": data, "rows": len(rows)}, output, predictions)
+
+
+@dataclass
+class _Subject:
+    """A model beside the rows it is measured on."""
+
+    network: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    rows: "Dataset"
+    data: list[str]
+    settings: dict[str, Any]
+
+    def holds_plain_text(self, text_column: str) -> bool:
+        """Whether the rows hold a text and no instruction."""
+        from kakehashi.training.evaluation import holds_instructions
+
+        return text_column in self.rows.column_names and not holds_instructions(self.rows)
+
+    def measure_labels(self, text_column: str, label_column: str) -> "Evaluation":
+        from kakehashi.training.documents import require_columns
+        from kakehashi.training.evaluation import evaluate_classification
+
+        require_columns(self.rows, [text_column, label_column], self.data)
+        texts, labels = list(self.rows[text_column]), list(self.rows[label_column])
+        return evaluate_classification(self.network, self.tokenizer, texts, labels, **self.settings)
+
+    def measure_text(self, text_column: str) -> "Evaluation":
+        from kakehashi.training.evaluation import evaluate_perplexity
+
+        return evaluate_perplexity(self.network, self.tokenizer, list(self.rows[text_column]), **self.settings)
+
+    def measure_answers(self, language: str | None, columns: dict[str, str | None]) -> "Evaluation":
+        from kakehashi.training.evaluation import evaluate_generation, read_questions
+
+        questions = read_questions(self.rows, self.data, self.network, to=language, **columns)
+        return evaluate_generation(self.network, self.tokenizer, questions, target_language=language, **self.settings)
+
+
+def _first_rows(rows: "Dataset", limit: int | None) -> "Dataset":
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _report(evaluation: "Evaluation", about: dict[str, Any], output: Path | None, predictions: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{evaluation.task} of {about['model']} on {about['rows']:,} rows", title_justify="left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for name, value in evaluation.scores.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+    Console(stderr=True).print(table)
+    result = json.dumps({**about, "task": evaluation.task, **evaluation.scores}, ensure_ascii=False, indent=2)
+    if output is not None:
+        _write_lines(output, [result])
+    if predictions is not None:
+        _write_lines(predictions, (json.dumps(each, ensure_ascii=False) for each in evaluation.predictions))
+    typer.echo(result)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    # Aside first, so that a full disk or Ctrl-C leaves the earlier file whole.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _progress_bar(num_rows: int) -> Iterator[Callable[[int], None] | None]:
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("evaluate", total=num_rows)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,161 @@
+"""`kakehashi evaluate` finds out what to measure, and prints it as JSON."""
+
+import json
+
+import pytest
+from transformers.utils import logging
+from typer.testing import CliRunner
+
+from kakehashi import cli
+from kakehashi.modeling import KakehashiForSequenceClassification
+from kakehashi.training import evaluation
+
+LABELS = {0: "animal", 1: "food"}
+
+
+@pytest.fixture(autouse=True)
+def verbosity():
+    """Lets the libraries speak again after a command that silenced them."""
+    before = logging.get_verbosity()
+    yield
+    logging.set_verbosity(before)
+    logging.enable_progress_bar()
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Prompts the model was asked; it answers each with what the test puts under the prompt, or else "?"."""
+    known = {}
+
+    def answer(model, tokenizer, prompts, **settings):
+        known["asked"] = prompts
+        return [known.get(prompt if isinstance(prompt, str) else prompt[-1]["content"], "?") for prompt in prompts]
+
+    monkeypatch.setattr(evaluation, "generate_texts", answer)
+    return known
+
+
+@pytest.fixture
+def classifier_dir(build_tiny_model, tiny_tokenizer, tmp_path):
+    label2id = {label: index for index, label in LABELS.items()}
+    model = build_tiny_model(KakehashiForSequenceClassification, id2label=LABELS, label2id=label2id)
+    folder = tmp_path / "classifier"
+    model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes rows to a JSON lines file and returns its path."""
+
+    def write_rows(rows):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return path
+
+    return write_rows
+
+
+def evaluate(*arguments):
+    result = CliRunner().invoke(cli.app, ["evaluate", *(str(argument) for argument in arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return json.loads(result.stdout), result.stderr
+
+
+def test_a_translation_is_measured_in_the_direction_asked_for(tiny_model_dir, tmp_path, answers):
+    data = tmp_path / "pairs.tsv"
+    data.write_text("en\tja\nI love cats.\t私は猫が大好きです。\nI run.\t私は走ります。\n")
+    answers["Translate to Japanese: I love cats."] = "私は猫が大好きです。"
+    numbers, table = evaluate(tiny_model_dir, "--data", data, "--to", "ja")
+    assert answers["asked"] == ["Translate to Japanese: I love cats.", "Translate to Japanese: I run."]
+    assert numbers["task"] == "generation" and numbers["rows"] == 2 and numbers["exact_match"] == 0.5
+    assert {"chrf", "bleu"} <= numbers.keys()
+    assert "exact_match" in table and "0.5000" in table
+
+
+def test_any_of_several_right_answers_counts(tiny_model_dir, write, answers):
+    data = write([{"q": "a {b}", "right": ["x", "y"]}, {"q": "c", "right": ["z"]}])
+    answers |= {"Say: a {b}": "y", "Say: c": "y"}
+    numbers, _ = evaluate(tiny_model_dir, "--data", data, "--source-template", "Say: {q}", "--target-column", "right")
+    assert numbers["exact_match"] == 0.5
+
+
+def test_columns_of_other_names_can_be_named(tiny_model_dir, write, answers):
+    answers["a"] = "b"
+    data = write([{"question": "a", "answer": "b"}])
+    columns = "--source-column", "question", "--target-column", "answer"
+    assert evaluate(tiny_model_dir, "--data", data, *columns)[0]["exact_match"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"instruction": "a", "input": "", "output": "b"},
+        {"prompt": "a", "completion": "b"},
+    ],
+    ids=["messages", "instruction", "prompt"],
+)
+def test_instruction_rows_are_measured_as_they_are_tuned_on(tiny_model_dir, write, answers, row):
+    answers["a"] = "b"
+    assert evaluate(tiny_model_dir, "--data", write([row]))[0]["exact_match"] == 1.0
+
+
+def test_a_classifier_is_measured_by_its_labels(classifier_dir, write, tmp_path):
+    data = write([{"text": "I love cats.", "label": label} for label in LABELS.values()])
+    answers = tmp_path / "out" / "answers.jsonl"
+    numbers, _ = evaluate(classifier_dir, "--data", data, "--predictions", answers)
+    assert numbers["task"] == "classification" and numbers["accuracy"] == 0.5
+    assert numbers["macro_f1"] == pytest.approx(1 / 3)
+    lines = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [line["label"] for line in lines] == list(LABELS.values())
+    assert lines[0]["prediction"] == lines[1]["prediction"] in LABELS.values()
+
+
+def test_plain_text_is_measured_by_perplexity(tiny_model_dir, tmp_path, tiny_sentences):
+    data = tmp_path / "text.txt"
+    data.write_text("\n".join(tiny_sentences))
+    numbers, _ = evaluate(tiny_model_dir, "--data", data)
+    assert numbers["task"] == "perplexity" and numbers["perplexity"] > 1
+
+
+def test_the_output_file_holds_what_is_printed(tiny_model_dir, tmp_path, tiny_sentences):
+    data, output = tmp_path / "text.txt", tmp_path / "new" / "numbers.json"
+    data.write_text("\n".join(tiny_sentences))
+    numbers, _ = evaluate(tiny_model_dir, "--data", data, "--output", output, "--max-rows", 3)
+    assert json.loads(output.read_text()) == numbers and numbers["rows"] == 3
+    assert list(output.parent.iterdir()) == [output]
+
+
+@pytest.mark.parametrize(
+    "row, arguments, message",
+    [
+        ({"a": "x"}, [], "Instruction rows must have the columns `messages`, or `instruction` and `output`"),
+        ({"en": "x"}, ["--to", "ja"], "has no column `ja`"),
+        ({"a": "x"}, ["--source-column", "a"], "`target_column` must name the column of the right answer"),
+        ({"a": "x"}, ["--target-column", "a"], "`source_column` or `source_template` must say what to ask"),
+        ({"a": "x", "b": []}, ["--source-column", "a", "--target-column", "b"], "`b` must hold a text or a list"),
+    ],
+)
+def test_rows_that_say_nothing_to_measure_are_refused(tiny_model_dir, write, capsys, row, arguments, message):
+    assert cli.main(["evaluate", str(tiny_model_dir), "--data", str(write([row])), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_label_the_model_does_not_know_is_refused(classifier_dir, write, capsys):
+    data = write([{"text": "cats", "label": "animal"}, {"text": "cats", "label": "weather"}])
+    assert cli.main(["evaluate", str(classifier_dir), "--data", str(data)]) == 2
+    assert "every label must be one of the model's (animal, food), but row 2 has 'weather'" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_refused(tiny_model_dir, capsys):
+    assert cli.main(["evaluate", str(tiny_model_dir), "--data", "none.tsv", "--to", "ja"]) == 2
+    assert "`none.tsv` does not exist" in capsys.readouterr().err
+
+
+def test_a_classifier_needs_its_columns(classifier_dir, write, capsys):
+    assert cli.main(["evaluate", str(classifier_dir), "--data", str(write([{"text": "cats"}]))]) == 2
+    assert "has no column `label`" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""The measures are what they say, whatever the batches."""
+
+import math
+
+import pytest
+import torch
+
+from kakehashi.modeling import KakehashiForCausalLM
+from kakehashi.tokenization import for_causal_lm
+from kakehashi.training.evaluation import evaluate_perplexity
+
+
+def measure(model, tokenizer, texts, batch_size=4):
+    return evaluate_perplexity(model, tokenizer, texts, batch_size=batch_size).scores
+
+
+@torch.no_grad()
+def test_the_perplexity_of_a_decoder_is_that_of_every_next_token(build_tiny_model, tiny_tokenizer, tiny_sentences):
+    model = build_tiny_model(KakehashiForCausalLM)
+    losses, count = 0.0, 0
+    for text in tiny_sentences:
+        ids = torch.tensor([[1, *tiny_tokenizer(text)["input_ids"]]])
+        losses += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    scores = measure(model, for_causal_lm(tiny_tokenizer), tiny_sentences)
+    assert scores["predicted_tokens"] == count
+    assert scores["perplexity"] == pytest.approx(math.exp(losses / count), rel=1e-4)
+
+
+@torch.no_grad()
+def test_an_encoder_decoder_predicts_the_second_half(tiny_model, tiny_tokenizer):
+    ids = tiny_tokenizer("I love cats.")["input_ids"][:-1]
+    middle = len(ids) // 2
+    source, labels = torch.tensor([[*ids[:middle], 2]]), torch.tensor([[*ids[middle:], 2]])
+    scores = measure(tiny_model, tiny_tokenizer, ["I love cats."])
+    assert scores["loss"] == pytest.approx(float(tiny_model(input_ids=source, labels=labels).loss), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["encoder-decoder", "decoder"])
+def test_the_batch_size_changes_nothing(build_tiny_model, tiny_model, tiny_tokenizer, tiny_sentences, shape):
+    model = tiny_model if shape == "encoder-decoder" else build_tiny_model(KakehashiForCausalLM)
+    together, apart = (measure(model, tiny_tokenizer, tiny_sentences, size) for size in (10, 1))
+    assert together["loss"] == pytest.approx(apart["loss"], rel=1e-5)
+    assert together["predicted_tokens"] == apart["predicted_tokens"]
+
+
+def test_a_text_longer_than_the_model_is_measured_whole(build_tiny_model, tiny_tokenizer):
+    model = build_tiny_model(KakehashiForCausalLM)
+    text = "I love cats. " * 100
+    pieces = -(-len(tiny_tokenizer.tokenize(text)) // (model.config.max_position_embeddings - 2))
+    scores = measure(model, tiny_tokenizer, [text])
+    assert pieces > 1 and scores["predicted_tokens"] == len(tiny_tokenizer.tokenize(text)) + pieces
+
+
+def test_no_text_has_no_perplexity(tiny_model, tiny_tokenizer):
+    with pytest.raises(ValueError, match="there must be at least one text"):
+        measure(tiny_model, tiny_tokenizer, [""])
