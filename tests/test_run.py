@@ -50,7 +50,7 @@ def examples(tiny_tokenizer, tiny_sentences):
     for english, japanese in zip(tiny_sentences[:5], tiny_sentences[5:], strict=True):
         source = encode_source(tiny_tokenizer, [{"role": "user", "content": english}])
         target = encode_target(tiny_tokenizer, japanese)
-        rows.append({"input_ids": source, "labels": target, "length": len(source) + len(target)})
+        rows.append({"input_ids": source, "labels": target})
     return Dataset.from_list(rows)
 
 

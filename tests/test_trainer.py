@@ -3,8 +3,9 @@
 from itertools import pairwise
 
 import numpy as np
+from datasets import Dataset
 
-from kakehashi.training.trainer import LengthGroupedSampler
+from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 
 
 def batches_of(lengths, batch_size, seed=0, epoch=0):
@@ -35,3 +36,11 @@ def test_the_order_follows_from_seed_and_epoch_alone():
     assert batches_of(lengths, 4) == batches_of(lengths, 4)
     assert batches_of(lengths, 4) != batches_of(lengths, 4, epoch=1)
     assert batches_of(lengths, 4) != batches_of(lengths, 4, seed=1)
+
+
+def test_lengths_are_those_of_source_and_target_in_the_order_of_the_rows():
+    dataset = Dataset.from_dict({"input_ids": [[1, 2, 3], [4], [5, 6]], "labels": [[1], [2, 3], [4]]})
+    assert example_lengths(dataset).tolist() == [4, 3, 3]
+    assert example_lengths(dataset.select([1, 0])).tolist() == [3, 4]
+    labelled = Dataset.from_dict({"input_ids": [[1, 2, 3], [4]], "labels": [0, 1]})
+    assert example_lengths(labelled).tolist() == [3, 1]

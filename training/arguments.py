@@ -16,7 +16,7 @@ OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
 TRAINING_DEFAULTS: dict[str, Any] = {
     # Sentences of equal length share a batch, so little is computed on padding.
     "train_sampling_strategy": "group_by_length",
-    # The sampler reads the `length` column, which Trainer would otherwise drop before it looks.
+    # Our collators take exactly the columns they need; Trainer would look for them in the model's forward instead.
     "remove_unused_columns": False,
     # Trainer's filter would hide a non-finite loss behind an average; the run has to stop instead.
     "logging_nan_inf_filter": False,

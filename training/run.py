@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from safetensors import SafetensorError
 from transformers import (
@@ -27,7 +28,7 @@ from kakehashi.training.checkpoints import find_damage, list_checkpoints
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.run_folder import fill_run_folder
-from kakehashi.training.trainer import RepeatableTrainer
+from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
 _UNBOUNDED_EPOCHS = 10_000.0
@@ -124,7 +125,7 @@ def _require_examples(dataset: Dataset, key: str) -> None:
 
 def _longest_first(dataset: Dataset) -> Dataset:
     """Returns examples in an order that wastes little on padding and meets a lack of memory at once."""
-    return dataset.sort("length", reverse=True) if "length" in dataset.column_names else dataset
+    return dataset.select(np.argsort(-example_lengths(dataset), kind="stable"))
 
 
 def _settle_arguments(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
 import torch
 from datasets import Dataset
 from torch.utils.data import Sampler, SequentialSampler
@@ -14,6 +16,18 @@ from transformers import Seq2SeqTrainer
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
 # few enough that the same examples do not meet in every epoch.
 _BATCHES_PER_GROUP = 50
+
+
+def example_lengths(dataset: Dataset) -> np.ndarray:
+    """Returns the tokens of each example, source and target together, shape (examples,).
+
+    Args:
+        dataset: Examples with `input_ids` and, where they are sequences too, `labels`.
+    """
+    table = dataset.with_format("arrow")[:]
+    columns = [table[name] for name in ("input_ids", "labels") if name in table.column_names]
+    lengths = [pyarrow.compute.list_value_length(column) for column in columns if pyarrow.types.is_list(column.type)]
+    return np.sum([length.to_numpy() for length in lengths], axis=0)
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -68,12 +82,10 @@ class RepeatableTrainer(Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
         """Returns the sampler for `train_sampling_strategy: group_by_length`, and Trainer's own for the others."""
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        column = self.args.length_column_name
-        if self.args.train_sampling_strategy != "group_by_length" or column not in (dataset.column_names or []):
+        if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         return LengthGroupedSampler(
-            np.asarray(dataset[column]),
+            example_lengths(self.train_dataset if train_dataset is None else train_dataset),
             self.args.train_batch_size * self.args.world_size,
             self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
