@@ -65,8 +65,9 @@ def role_id(tokenizer: PreTrainedTokenizerBase, role: str) -> int:
     """
     if role not in ROLE_TOKENS:
         raise ValueError(f"`role` of a message must be one of {', '.join(ROLE_TOKENS)}, got {role!r}.")
-    token_id = tokenizer.get_vocab().get(ROLE_TOKENS[role])
-    if token_id is None:
+    # Not by `get_vocab`, which copies the whole vocabulary each time: this runs for every turn of a corpus.
+    token_id = tokenizer.convert_tokens_to_ids(ROLE_TOKENS[role])
+    if token_id is None or token_id == tokenizer.unk_token_id:
         raise ValueError(
             f"`tokenizer` must know the role token {ROLE_TOKENS[role]}, but it does not: train one with "
             "`kakehashi tokenizer train`, or add the token and resize the model."
