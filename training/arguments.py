@@ -77,6 +77,13 @@ class StageArguments:
     preprocessing_workers: int = field(
         default=1, metadata={"help": "Processes that tokenize; more pay off from about 100,000 rows on."}
     )
+    use_muon: bool = field(
+        default=False,
+        metadata={
+            "help": "Muon for the matrices of the blocks and AdamW for the rest, in place of `optim`. The learning "
+            "rate serves both and may be higher than AdamW's alone."
+        },
+    )
     max_minutes: float | None = field(
         default=None,
         metadata={

@@ -1,0 +1,77 @@
+"""Muon and AdamW as one optimizer."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import AdamW, Muon
+from transformers import TrainingArguments, get_scheduler
+
+from kakehashi.training.optimizer import MuonAdamW, muon_adamw, split_parameters
+
+
+def take_steps(model, optimizers, count, schedulers=()):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        ids = torch.randint(8, model.config.vocab_size, (2, 5), generator=generator)
+        model(input_ids=ids, labels=ids).loss.backward()
+        for part in (*optimizers, *schedulers):
+            part.step()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+
+
+def test_blocks_go_to_muon_and_every_parameter_to_exactly_one_part(tiny_model):
+    matrices, others = split_parameters(tiny_model)
+    names = {id(parameter): name for name, parameter in tiny_model.named_parameters()}
+    assert {names[id(matrix)].rsplit(".", 2)[1] for matrix in matrices} == {
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    }
+    assert any("embed_tokens" in names[id(parameter)] for parameter in others)
+    assert sorted(map(id, matrices + others)) == sorted(map(id, tiny_model.parameters()))
+
+
+def test_steps_equal_those_of_the_two_optimizers_side_by_side(tiny_model):
+    model, reference = copy.deepcopy(tiny_model).train(), copy.deepcopy(tiny_model).train()
+    ours = MuonAdamW(model, learning_rate=1e-2, weight_decay=0.1)
+    matrices, others = split_parameters(reference)
+    muon = Muon(matrices, lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    adamw = AdamW(others, lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    take_steps(model, [ours], 3)
+    take_steps(reference, [muon, adamw], 3)
+    for parameter, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=0, atol=0)
+
+
+def test_a_scheduler_reaches_both_parts(tiny_model):
+    optimizer = MuonAdamW(copy.deepcopy(tiny_model).train(), learning_rate=1e-2)
+    get_scheduler("linear", optimizer, num_warmup_steps=10, num_training_steps=20)
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.0, 0.0]
+
+
+def test_saved_and_restored_state_goes_on_as_if_never_interrupted(tiny_model):
+    model = copy.deepcopy(tiny_model).train()
+    optimizer = MuonAdamW(model, learning_rate=1e-2)
+    take_steps(model, [optimizer], 2)
+    resumed = copy.deepcopy(model)
+    restored = MuonAdamW(resumed, learning_rate=1e-2)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    take_steps(model, [optimizer], 2)
+    take_steps(resumed, [restored], 2)
+    for parameter, expected in zip(resumed.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, rtol=0, atol=0)
+
+
+def test_trainer_arguments_set_both_parts(tiny_model, tmp_path):
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), learning_rate=3e-3, weight_decay=0.2, adam_beta2=0.9, use_cpu=True
+    )
+    muon, adamw = muon_adamw(tiny_model, arguments).parts
+    assert (muon.param_groups[0]["lr"], muon.param_groups[0]["weight_decay"]) == (3e-3, 0.2)
+    assert (adamw.param_groups[0]["lr"], adamw.param_groups[0]["betas"]) == (3e-3, (0.9, 0.9))
+
+
+def test_a_model_without_blocks_is_refused():
+    with pytest.raises(ValueError, match="blocks with linear layers"):
+        MuonAdamW(nn.Embedding(4, 4), learning_rate=1e-2)

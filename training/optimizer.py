@@ -1,0 +1,120 @@
+"""Muon for the matrices of the blocks and AdamW for the rest, as one optimizer that a plain Trainer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import TrainingArguments
+
+
+class MuonAdamW(Optimizer):
+    """Steps Muon on the weight matrices of linear layers and AdamW on embeddings, norms and everything else.
+
+    Muon turns each matrix's momentum into the nearest orthogonal matrix, so that every direction of it moves by the
+    same amount, and scales the step to the size that AdamW's has: one learning rate serves both. Embeddings and the
+    output projection stay with AdamW, because their rows are looked up one by one.
+
+    Give it to any Trainer: `Trainer(..., optimizers=(MuonAdamW(model, learning_rate=1e-2), None))`.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Liu et al., "Muon is
+    Scalable for LLM Training", 2025, section 2.2, for the scale. The orthogonalisation is `torch.optim.Muon`'s.
+
+    Args:
+        model: Its parameters that require gradients are optimized.
+        learning_rate: Largest step of both parts; a scheduler sees it as the learning rate of two groups.
+        weight_decay: Decay of the matrices; the other parameters have none.
+        momentum: Momentum of Muon.
+        betas: Decay rates of AdamW's two moments.
+        eps: Added to AdamW's denominator.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-8,
+    ) -> None:
+        matrices, others = split_parameters(model)
+        muon = Muon(
+            matrices,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        adamw = AdamW(others, lr=learning_rate, betas=betas, eps=eps, weight_decay=0.0, fused=True)
+        self.parts: tuple[Optimizer, Optimizer] = (muon, adamw)
+        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={})
+        self._share_state()
+
+    def _share_state(self) -> None:
+        """Lets both parts work on the groups and the state of the whole, so that saving the whole saves them."""
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups = [group]
+            part.state = self.state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._share_state()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Steps both parts.
+
+        Args:
+            closure: Computes the loss again, for algorithms that need it. `None` in a Trainer.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+
+def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Splits the trainable parameters into the matrices of the blocks and the others.
+
+    Args:
+        model: Its blocks are what stands in an `nn.ModuleList`, so that heads and embeddings count with the others.
+
+    Returns:
+        Weight matrices of the blocks' linear layers, and everything else, each parameter once.
+
+    Raises:
+        ValueError: If there is no matrix to optimize.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    linear = {id(part.weight) for block in blocks for part in block.modules() if isinstance(part, nn.Linear)}
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if id(parameter) in linear]
+    if not matrices:
+        raise ValueError("`model` must have blocks with linear layers to train, got none that require a gradient")
+    return matrices, [parameter for parameter in trainable if id(parameter) not in linear]
+
+
+def muon_adamw(model: nn.Module, arguments: TrainingArguments) -> MuonAdamW:
+    """The optimizer for a model with the learning rate, decay and AdamW settings of Trainer's arguments.
+
+    Args:
+        model: Model to train.
+        arguments: Trainer's arguments.
+    """
+    return MuonAdamW(
+        model,
+        learning_rate=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+        eps=arguments.adam_epsilon,
+    )
