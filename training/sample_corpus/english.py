@@ -125,6 +125,19 @@ class Subject:
         """Returns the subject with its topic particle, dropped forms staying empty."""
         return tuple(form + particle if form else "" for form in self.japanese)
 
+    @property
+    def owner(self) -> str:
+        """The possessive before a thing: "my", "his", "Ken's", "my father's"."""
+        is_pronoun = self.name in ("i", "you", "he", "she", "we", "they")
+        return self.possessive if is_pronoun else f"{self.english}'s"
+
+    @property
+    def pronoun(self) -> str:
+        """The pronoun that takes the subject up again: "she" after "Emi"."""
+        if self.name in ("i", "you", "we", "they"):
+            return self.english
+        return {"his": "he", "her": "she"}.get(self.possessive, "they")
+
     def be(self, *, past: bool = False) -> str:
         """Returns the form of "to be" that agrees with the subject."""
         if past:

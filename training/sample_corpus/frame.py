@@ -27,6 +27,8 @@ class Slots:
         second: Another noun, as in comparisons.
         adjective: Adjective.
         extra: Whatever else the frame chose (a time word, a number, a row of its own table).
+        keys: Keys of content words that stand in a table of the frame's own.
+        label: The topic, where no noun and no action decides it.
     """
 
     subject: Subject | None = None
@@ -35,12 +37,14 @@ class Slots:
     second: Noun | None = None
     adjective: Adjective | None = None
     extra: Any = None
+    keys: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def words(self) -> tuple[str, ...]:
         """Keys of the content words."""
         parts = (self.action, self.noun, self.second, self.adjective)
-        return tuple(part.key for part in parts if part is not None)
+        return (*(part.key for part in parts if part is not None), *self.keys)
 
     @property
     def topic(self) -> str:
@@ -49,6 +53,8 @@ class Slots:
         Raises:
             ValueError: If neither decides, since every sentence carries a label.
         """
+        if self.label:
+            return self.label
         if self.noun is not None:
             return self.noun.topic
         if self.action is not None and self.action.topic:

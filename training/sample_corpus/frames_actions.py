@@ -6,16 +6,26 @@ from random import Random
 from kakehashi.training.sample_corpus import english as en
 from kakehashi.training.sample_corpus.actions import Action, actions_for
 from kakehashi.training.sample_corpus.adjuncts import FREQUENCIES, FUTURE_TIMES, HABIT_TIMES, PAST_TIMES, Time
+from kakehashi.training.sample_corpus.clauses import (
+    NOTHING,
+    be_clause,
+    do_clause,
+    finish,
+    is_question,
+    modal_clause,
+    simple,
+    verb_phrase,
+    wish,
+)
 from kakehashi.training.sample_corpus.english import Subject
-from kakehashi.training.sample_corpus.frame import Form, Frame, Slots, choose_subject, pick, sentence_type
-from kakehashi.training.sample_corpus.japanese import Predicate, Verb, copula, i_adjective, tagatte_iru, tai, te_iru
+from kakehashi.training.sample_corpus.frame import Form, Frame, Slots, choose_subject, pick
+from kakehashi.training.sample_corpus.japanese import Predicate, Verb, copula, i_adjective, te_iru
 from kakehashi.training.sample_corpus.nouns import Noun, nouns_of
 from kakehashi.training.sample_corpus.render import (
     Options,
     Rendered,
     definite,
     demonstrative,
-    english_words,
     generic,
     japanese_patterns,
     negated,
@@ -23,8 +33,6 @@ from kakehashi.training.sample_corpus.render import (
     owned,
     singular,
 )
-
-NOTHING: Options = ("",)
 
 
 def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_general: bool = False) -> Options:
@@ -38,13 +46,6 @@ def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_gen
     if action.determiner == "bare":
         return (noun.english, f"the {noun.english}") if noun.kind in ("mass", "count") else (noun.english,)
     return generic(noun) if in_general and action.determiner == "a" else singular(noun)
-
-
-def _verb_phrase(english: str, objects: Options) -> Options:
-    """Puts the object into the inflected verb phrase."""
-    if "{}" not in english:
-        return one(english)
-    return tuple(english.replace("{}", phrase) for phrase in objects)
 
 
 def _object_part(action: Action, noun: Noun | None, particle: str | None = None) -> Options:
@@ -87,44 +88,15 @@ def _parts(slots: Slots) -> tuple[Subject, Action, Noun | None]:
     return slots.subject, slots.action, slots.noun
 
 
-def _finish(slots: Slots, form: Form, english: Sequence[str | Options], japanese: tuple) -> Rendered:
-    polite, plain = japanese
-    return Rendered((english_words(*english),), polite, plain, slots.words, slots.topic, sentence_type(form))
-
-
-def _do_clause(subject: Subject, verb: str, objects: Options, form: Form) -> list[str | Options]:
-    """Returns subject and verb in any simple tense, with "do" where English needs it."""
-    is_past = form.startswith("past")
-    auxiliary = "did" if is_past else subject.do()
-    if form.endswith("question"):
-        return [auxiliary, subject.english, _verb_phrase(verb, objects)]
-    if form.endswith("negative"):
-        return [subject.english, negated(auxiliary), _verb_phrase(verb, objects)]
-    return [subject.english, _verb_phrase(en.past(verb) if is_past else en.agree(verb, subject), objects)]
-
-
-def _simple(verb: Verb, form: Form) -> Predicate:
-    """Returns the Japanese predicate for a simple tense; the question mark is the caller's."""
-    if form in ("past", "past question"):
-        return verb.past()
-    if form == "past negative":
-        return verb.past_negative()
-    return verb.negative() if form == "negative" else verb.present()
-
-
-def _is_question(form: Form) -> bool:
-    return form.endswith("question")
-
-
 def _render_habit(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
-    english = [*_do_clause(subject, action.english, objects, form), slots.extra.english]
+    english = [*do_clause(subject, action.english, objects, form), slots.extra.english]
     middle = [_object_part(action, noun)]
-    predicate = _simple(action.japanese, form)
+    predicate = simple(action.japanese, form)
     time = one(slots.extra.japanese)
-    japanese = japanese_patterns(subject.topic(), time, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), time, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _choose_frequency(random: Random, form: Form) -> Slots:
@@ -137,97 +109,74 @@ def _render_frequency(slots: Slots, form: Form) -> Rendered:
     adverb, japanese_adverb = slots.extra
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
     if form == "question":
-        english: list[str | Options] = [subject.do(), subject.english, adverb, _verb_phrase(action.english, objects)]
+        english: list[str | Options] = [subject.do(), subject.english, adverb, verb_phrase(action.english, objects)]
     else:
-        english = [subject.english, adverb, _verb_phrase(en.agree(action.english, subject), objects)]
+        english = [subject.english, adverb, verb_phrase(en.agree(action.english, subject), objects)]
     middle = [_object_part(action, noun)]
     predicate = action.japanese.present()
-    japanese = japanese_patterns(subject.topic(), one(japanese_adverb), middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), one(japanese_adverb), middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_event(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
-    english = [*_do_clause(subject, action.english, objects, form), slots.extra.english]
+    english = [*do_clause(subject, action.english, objects, form), slots.extra.english]
     middle = [_object_part(action, noun)]
-    predicate = _simple(action.japanese, form)
-    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
-
-
-def _modal_clause(subject: Subject, modal: str, verb: str, objects: Options, form: Form) -> list[str | Options]:
-    if form.endswith("question"):
-        return [modal, subject.english, _verb_phrase(verb, objects)]
-    if form.endswith("negative"):
-        return [subject.english, negated(modal), _verb_phrase(verb, objects)]
-    return [subject.english, modal, _verb_phrase(verb, objects)]
+    predicate = simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_future(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
-    english = [*_modal_clause(subject, "will", action.english, objects, form), slots.extra.english]
+    english = [*modal_clause(subject, "will", action.english, objects, form), slots.extra.english]
     middle = [_object_part(action, noun)]
-    predicate = _simple(action.japanese, form)
-    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    predicate = simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), slots.extra.written, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_plan(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
-    english = [*_be_clause(subject, form), _verb_phrase(f"planning to {action.english}", objects), slots.extra.english]
+    english = [*be_clause(subject, form), verb_phrase(f"planning to {action.english}", objects), slots.extra.english]
     middle = [_object_part(action, noun), action.japanese.dictionary]
     japanese = japanese_patterns(
-        subject.topic(), slots.extra.written, middle, copula("つもり", attributive="の"), question=_is_question(form)
+        subject.topic(), slots.extra.written, middle, copula("つもり", attributive="の"), question=is_question(form)
     )
-    return _finish(slots, form, english, japanese)
-
-
-def _be_clause(subject: Subject, form: Form) -> list[str | Options]:
-    be = subject.be(past=form.startswith("past"))
-    if form.endswith("question"):
-        return [be, subject.english]
-    return [subject.english, negated(be) if form.endswith("negative") else be]
+    return finish(slots, form, english, japanese)
 
 
 def _render_progressive(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
-    english = [*_be_clause(subject, form), _verb_phrase(en.ing(action.english), objects), "now"]
+    english = [*be_clause(subject, form), verb_phrase(en.ing(action.english), objects), "now"]
     middle = ["今", _object_part(action, noun)]
-    predicate = _simple(te_iru(action.japanese), form)
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
-
-
-def _wish(verb: Verb, subject: Subject, form: Form) -> Predicate:
-    """Returns 〜たいです for the speaker and the one spoken to, 〜たがっています for anyone else."""
-    is_own = subject.is_first_person or subject.name == "you"
-    if is_own:
-        return tai(verb, negative="negative" in form, past="past" in form)
-    return _simple(tagatte_iru(verb), form)
+    predicate = simple(te_iru(action.japanese), form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_wish(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
-    english = _do_clause(subject, f"want to {action.english}", objects, form)
+    english = do_clause(subject, f"want to {action.english}", objects, form)
     middle = [_object_part(action, noun)]
-    predicate = _wish(action.japanese, subject, form)
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    predicate = wish(action.japanese, subject, form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_ability(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
-    english = _modal_clause(subject, "can", action.english, objects, form)
+    english = modal_clause(subject, "can", action.english, objects, form)
     middle = [_object_part(action, noun, "が")]
-    predicate = _simple(action.japanese.potential, form)
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    predicate = simple(action.japanese.potential, form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _this_object(action: Action, noun: Noun | None, possessive: str) -> tuple[Options, str]:
@@ -246,7 +195,7 @@ def _addressed(
 ) -> tuple[list[str | Options], tuple]:
     """Returns both languages of a sentence addressed to someone, without a spoken subject."""
     objects, japanese_object = _this_object(action, noun, possessive)
-    english = [prefix, _verb_phrase(action.english, objects)]
+    english = [prefix, verb_phrase(action.english, objects)]
     part = one(japanese_object + action.particle if noun is not None else "")
     return english, japanese_patterns(NOTHING, NOTHING, [part], predicate, question=question)
 
@@ -255,20 +204,20 @@ def _render_request(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     te = action.japanese.te
     predicate = Predicate((te + "ください",), (te + "くれ", te), (te,), te)
-    return _finish(slots, "request", *_addressed(action, noun, "your", "please", predicate))
+    return finish(slots, "request", *_addressed(action, noun, "your", "please", predicate))
 
 
 def _render_please_do_not(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     nai = action.japanese.nai + "で"
     predicate = Predicate((nai + "ください",), (nai + "くれ", nai), (nai,), nai)
-    return _finish(slots, "request", *_addressed(action, noun, "your", "please don't", predicate))
+    return finish(slots, "request", *_addressed(action, noun, "your", "please don't", predicate))
 
 
 def _render_prohibition(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     predicate = _compound(action.japanese.te + "は", Verb("いける", "ichidan").negative())
-    return _finish(slots, "negative", *_addressed(action, noun, "your", "you must not", predicate))
+    return finish(slots, "negative", *_addressed(action, noun, "your", "you must not", predicate))
 
 
 def _compound(prefix: str, predicate: Predicate) -> Predicate:
@@ -278,26 +227,26 @@ def _compound(prefix: str, predicate: Predicate) -> Predicate:
 def _render_permission(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     predicate = i_adjective("いい").after(action.japanese.te + "も")
-    asks = _is_question(form)
+    asks = is_question(form)
     prefix, possessive = ("may I", "my") if asks else ("you may", "your")
-    return _finish(slots, form, *_addressed(action, noun, possessive, prefix, predicate, question=asks))
+    return finish(slots, form, *_addressed(action, noun, possessive, prefix, predicate, question=asks))
 
 
 def _render_lets(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     verb = action.japanese
     predicate = Predicate((verb.masu_stem + "ましょう",), (verb.volitional,), (verb.volitional,), verb.volitional)
-    asks = _is_question(form)
+    asks = is_question(form)
     objects = _object_phrase(action, noun, "our")
-    english: list[str | Options] = ["shall we" if asks else "let's", _verb_phrase(action.english, objects)]
+    english: list[str | Options] = ["shall we" if asks else "let's", verb_phrase(action.english, objects)]
     japanese = japanese_patterns(NOTHING, NOTHING, [_object_part(action, noun)], predicate, question=asks)
-    return _finish(slots, form, english, japanese)
+    return finish(slots, form, english, japanese)
 
 
 def _render_obligation(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects, japanese_object = _this_object(action, noun, subject.possessive)
-    english = _do_clause(subject, f"have to {action.english}", objects, form)
+    english = do_clause(subject, f"have to {action.english}", objects, form)
     part = japanese_object + action.particle if noun is not None else ""
     must = Verb("なる", "godan")
     stem = action.japanese.nai_stem
@@ -305,15 +254,15 @@ def _render_obligation(slots: Slots, form: Form) -> Rendered:
         predicate = i_adjective("いい").after(stem + "なくても")
     else:
         predicate = (must.past_negative() if form == "past" else must.negative()).after(stem + "なければ")
-    japanese = japanese_patterns(subject.topic(), NOTHING, [part], predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), NOTHING, [part], predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_experience(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
     have = "has" if subject.person == "third" else "have"
-    participle = _verb_phrase(en.past_participle(action.english), objects)
+    participle = verb_phrase(en.past_participle(action.english), objects)
     english: list[str | Options]
     if form == "question":
         english = [have, subject.english, "ever", participle]
@@ -324,38 +273,38 @@ def _render_experience(slots: Slots, form: Form) -> Rendered:
     aru = Verb("ある", "godan")
     predicate = aru.negative() if form == "negative" else aru.present()
     middle = [_object_part(action, noun), action.japanese.ta + "ことが"]
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_liking(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
-    english = _do_clause(subject, f"like {en.ing(action.english)}", objects, form)
+    english = do_clause(subject, f"like {en.ing(action.english)}", objects, form)
     middle = [_object_part(action, noun), action.japanese.dictionary + "のが"]
     predicate = copula("好き", negative=form == "negative")
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_skill(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
-    english = [*_be_clause(subject, form), "good at", _verb_phrase(en.ing(action.english), objects)]
+    english = [*be_clause(subject, form), "good at", verb_phrase(en.ing(action.english), objects)]
     middle = [_object_part(action, noun), action.japanese.dictionary + "のが"]
     predicate = copula("得意", negative=form == "negative")
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 def _render_beginning(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive, in_general=True)
-    english = _do_clause(subject, f"start {en.ing(action.english)}", objects, form)
+    english = do_clause(subject, f"start {en.ing(action.english)}", objects, form)
     middle = [_object_part(action, noun)]
-    predicate = _simple(Verb(action.japanese.masu_stem + "始める", "ichidan"), form)
-    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    predicate = simple(Verb(action.japanese.masu_stem + "始める", "ichidan"), form)
+    japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 _OPINIONS: tuple[tuple[str, str, bool], ...] = (
@@ -374,16 +323,16 @@ def _choose_opinion(random: Random, form: Form) -> Slots:
 def _render_opinion(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     word, japanese_word, is_na = slots.extra
-    phrase = _verb_phrase(en.ing(action.english), _object_phrase(action, noun, "your", in_general=True))
+    phrase = verb_phrase(en.ing(action.english), _object_phrase(action, noun, "your", in_general=True))
     negative, past = "negative" in form, "past" in form
     be = "was" if past else "is"
-    asks = _is_question(form)
+    asks = is_question(form)
     english: list[str | Options] = [be, phrase] if asks else [phrase, negated(be) if negative else be]
     conjugate = copula if is_na else i_adjective
     middle = [_object_part(action, noun), action.japanese.dictionary + "のは"]
     predicate = conjugate(japanese_word, negative=negative, past=past)
     japanese = japanese_patterns(NOTHING, NOTHING, middle, predicate, question=asks)
-    return _finish(slots, form, [*english, word], japanese)
+    return finish(slots, form, [*english, word], japanese)
 
 
 # (verb as in the table of actions, classes of its object, place in English, place in Japanese)
@@ -434,11 +383,11 @@ def _render_scene(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     time, place, japanese_place = slots.extra
     objects = _object_phrase(action, noun, subject.possessive)
-    english = [*_do_clause(subject, action.english, objects, form), place, time.english]
+    english = [*do_clause(subject, action.english, objects, form), place, time.english]
     middle = [japanese_place, _object_part(action, noun)]
-    predicate = _simple(action.japanese, form)
-    japanese = japanese_patterns(subject.topic(), time.written, middle, predicate, question=_is_question(form))
-    return _finish(slots, form, english, japanese)
+    predicate = simple(action.japanese, form)
+    japanese = japanese_patterns(subject.topic(), time.written, middle, predicate, question=is_question(form))
+    return finish(slots, form, english, japanese)
 
 
 _FREQUENT = actions_for("h")
