@@ -6,10 +6,10 @@ from typing import Literal
 from kakehashi.training.sample_corpus.japanese import Verb, verb
 from kakehashi.training.sample_corpus.nouns import NOUNS, Noun, nouns_of
 
-Determiner = Literal["a", "one", "the", "own", "bare"]
+Determiner = Literal["a", "one", "many", "the", "own", "bare"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Action:
     """A verb with the classes of its objects.
 
@@ -20,7 +20,7 @@ class Action:
         objects: Nouns that may be the object; empty for a verb without object.
         topic: Topic of the sentence where no noun decides it.
         determiner: Of a countable object in a statement: `"a"` (plural where it is said in general), `"one"` (singular
-            even then: "wear a tie every day"), `"the"`, `"own"` ("wash my hands") or `"bare"`.
+            even then: "wear a tie every day"), `"many"` (plural: "bought eggs"), `"the"`, `"own"` ("wash my hands") or `"bare"`.
         frames: Letters of the frames in which the action is natural (see `FRAME_LETTERS`).
         times: Classes of time words that go with it: `"day"`, `"part"` (this morning), `"long"` (last year).
     """
@@ -68,7 +68,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("take {} for a walk", "を 散歩に連れて行く", "", "walked", "the", "hpfwrm", "day part"),
     ("take care of {}", "の世話を する", "", "pet, livestock", "the", "hpfrm", "day"),
     ("play with {}", "と 遊ぶ", "", "huggable", "the", "hpfwgnyk", "day part"),
-    ("touch {}", "に 触る/5", "", "touchable", "a", "pwrnye", "day"),
+    ("touch {}", "に 触る/5", "", "touchable", "a", "pwnye", "day"),
     ("hug {}", "を 抱きしめる/1", "", "huggable", "the", "pwg", "day part"),
     ("draw {}", "の絵を 描く", "", "animal, flower", "a", "pfwgs", "day"),
     ("take a picture of {}", "の写真を 撮る/5", "", "animal, landscape, flower, sight", "a", "pfwg", "day"),
@@ -81,10 +81,10 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("bake {}", "を 焼く", "", "bakeable", "a", "hpfwgcekls", "day part"),
     ("cut {}", "を 切る/5", "", "cuttable", "the", "prgm", "day"),
     ("order {}", "を 注文する", "", "orderable", "a", "pfwlb", "day"),
-    ("buy {}", "を 買う", "", "groceries", "a", "hpfwml", "day part"),
+    ("buy {}", "を 買う", "", "groceries", "many", "hpfwml", "day part"),
     # school
-    ("study {}", "を 勉強する", "", "studied", "bare", "hpfwgmkslcb", "day part long"),
-    ("teach {}", "を 教える/1", "", "studied", "bare", "hpfwgcs", "day long"),
+    ("study {}", "を 勉強する", "", "studied", "bare", "hpfwgmkslb", "day part long"),
+    ("teach {}", "を 教える/1", "", "studied", "bare", "hpfwgs", "day long"),
     ("speak {}", "を 話す", "", "language", "bare", "cgw", "day"),
     ("buy {}", "を 買う", "", "stationery", "a", "pfwm", "day"),
     ("borrow {}", "を 借りる/1", "", "stationery", "a", "pfy", "day"),
@@ -93,7 +93,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("take {}", "を 受ける/1", "", "test", "a", "pfmw", "day"),
     ("do {}", "を する", "", "homework", "own", "hpfgmsr", "day part"),
     ("forget {}", "を 忘れる/1", "", "homework, textbook, notebook, dictionary", "own", "p", "day"),
-    ("memorize {}", "を 覚える/1", "", "learned item", "the", "pfgmr", "day"),
+    ("memorize {}", "を 覚える/1", "", "learned item", "the", "mr", "day"),
     ("read {}", "を 読む", "", "textbook", "the", "hpfgmr", "day part"),
     # work
     ("write {}", "を 書く", "", "document, mail", "a", "pfgmws", "day part"),
@@ -102,7 +102,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("check {}", "を 確認する", "", "document, mail", "the", "pfgmr", "day part"),
     ("copy {}", "を コピーする", "", "document", "the", "pfgmr", "day part"),
     ("use {}", "を 使う", "", "office machine", "the", "hpfrny", "day part"),
-    ("buy {}", "を 買う", "", "office machine", "a", "pfw", "day long"),
+    ("buy {}", "を 買う", "", "personal machine", "a", "pfw", "day"),
     ("attend {}", "に 出席する", "", "work event", "a", "pfmw", "day"),
     ("work", " 働く", "work", "", "bare", "hpfgms", "day"),
     # travel
@@ -185,6 +185,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("take {}", "を 飲む", "", "remedy", "bare", "hpfmrg", "day part"),
     ("buy {}", "を 買う", "", "remedy, mask, bandage, thermometer", "a", "pfwm", "day"),
     ("hurt {}", "を 痛める/1", "", "shoulder, knee, neck, lower back, arm, leg", "own", "p", "day"),
+    ("break {}", "を 折る/5", "", "arm, leg, finger", "own", "p", "day"),
     ("rest", " 休む", "health", "", "bare", "pfwmr", "day"),
     ("exercise", " 運動する", "health", "", "bare", "hpfgmks", "day"),
 )

@@ -10,7 +10,7 @@ from kakehashi.training.sample_corpus.japanese import Predicate, copula, i_adjec
 from kakehashi.training.sample_corpus.nouns import NOUNS, Noun, nouns_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adjective:
     """An adjective with what it may describe.
 
@@ -92,7 +92,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "pet, top, skirt, headwear, carried",
         "koala, panda, squirrel, penguin, dolphin, deer, slippers, earrings, ring, dress",
     ),
-    ("smart", "賢い", "", "dog, cat, dolphin, monkey, horse, parrot, crow, owl, gorilla, pig"),
+    ("smart", "賢い", "", "dog, cat, dolphin, monkey, horse, parrot, crow, owl, gorilla"),
     (
         "gentle",
         "おとなしい",
@@ -109,13 +109,13 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("spicy", "辛い", "", "curry, ramen, udon, spaghetti, chicken, tofu, pizza"),
     ("sour", "酸っぱい", "", "orange, lemon, strawberry, apple, tomato, yogurt, juice, pear, peach"),
-    ("bitter", "苦い", "", "coffee, tea, black tea, beer, chocolate, medicine, cough medicine, cold medicine"),
+    ("bitter", "苦い", "", "coffee, green tea, black tea, beer, chocolate, medicine, cough medicine, cold medicine"),
     ("salty", "しょっぱい", "", "ramen, udon, soba, cheese, fish, curry, rice ball, pizza"),
     ("fresh", "新鮮な", "fruit, vegetable", "fish, meat, milk, egg, salad, cabbage, pork, beef, chicken"),
     ("soft", "柔らかい", "", "bread, meat, cake, pillow, blanket, towel, bed, sofa, carpet, tofu, pancake, beef"),
     ("hard", "硬い", "", "bread, meat, pillow, bed, chair, sofa, cookie, steak"),
     ("hot", "熱い", "cup drink", "ramen, udon, curry, pizza, rice"),
-    ("cold", "冷たい", "", "water, milk, juice, beer, tea, coffee, soba, sake"),
+    ("cold", "冷たい", "", "water, milk, juice, beer, green tea, coffee, soba, sake"),
     (
         "difficult",
         "難しい",
@@ -130,14 +130,14 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         "long",
         "長い",
-        "reading, show, document, skirt",
-        "meeting, river, coat, dress, scarf, email, essay, sentence, pencil, song, poem",
+        "reading, show, skirt",
+        "meeting, report, contract, river, coat, dress, scarf, email, essay, sentence, pencil, song, poem",
     ),
     (
         "short",
         "短い",
-        "show, document, skirt",
-        "novel, meeting, coat, dress, email, essay, sentence, pencil, song, poem",
+        "show, skirt",
+        "novel, meeting, report, coat, dress, email, essay, sentence, pencil, song, poem",
     ),
     (
         "heavy",
@@ -174,7 +174,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
     ("dark", "暗い*", "room", "sky, forest, classroom"),
     ("warm", "暖かい*", "room", "sweater, coat, blanket, gloves, socks, jacket, scarf, classroom, boots"),
     ("high", "高い", "", "mountain, waterfall"),
-    ("tall", "高い", "", "tree, shelf, bookcase"),
+    ("tall", "高い", "", "tree"),
     ("deep", "深い", "", "lake, river, sea, forest, valley"),
     ("shallow", "浅い", "", "lake, river"),
     ("wide", "広い", "", "river, sea, beach"),

@@ -77,7 +77,7 @@ _RELATIVES = """father:父:お父さん:m:adult mother:母:お母さん:f:adult 
 older_sister:姉:お姉さん:f:adult younger_brother:弟:弟さん:m:child younger_sister:妹:妹さん:f:child
 grandfather:祖父:おじいさん:m:old grandmother:祖母:おばあさん:f:old uncle:おじ:おじさん:m:adult aunt:おば:おばさん:f:adult
 husband:夫:ご主人:m:adult wife:妻:奥さん:f:adult son:息子:息子さん:m:child daughter:娘:娘さん:f:child
-parents:両親:ご両親::adult cousin:いとこ:いとこ::adult friend:友達:友達::adult neighbor:隣の人:隣の人::adult"""
+parents:両親:ご両親::adult cousin:いとこ:いとこ::adult friend:友達:友達::adult neighbor:近所の人:近所の人::adult"""
 RELATIVES: tuple[Relative, ...] = tuple(
     Relative(english.replace("_", " "), humble, respectful, gender, age, english == "parents")
     for english, humble, respectful, gender, age in (row.split(":") for row in _RELATIVES.split())

@@ -42,10 +42,11 @@ def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_gen
     if action.determiner == "own":
         return owned(noun, possessive)
     if action.determiner == "the":
-        return definite(noun)
+        return generic(noun) if in_general and noun.kind == "count" else definite(noun)
     if action.determiner == "bare":
         return (noun.english, f"the {noun.english}") if noun.kind in ("mass", "count") else (noun.english,)
-    return generic(noun) if in_general and action.determiner == "a" else singular(noun)
+    is_plural = action.determiner == "many" or (in_general and action.determiner == "a")
+    return generic(noun) if is_plural else singular(noun)
 
 
 def _object_part(action: Action, noun: Noun | None, particle: str | None = None) -> Options:
@@ -90,7 +91,7 @@ def _parts(slots: Slots) -> tuple[Subject, Action, Noun | None]:
 
 def _render_habit(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
-    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=action.determiner != "the")
     english = [*do_clause(subject, action.english, objects, form), slots.extra.english]
     middle = [_object_part(action, noun)]
     predicate = simple(action.japanese, form)
@@ -107,7 +108,7 @@ def _choose_frequency(random: Random, form: Form) -> Slots:
 def _render_frequency(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     adverb, japanese_adverb = slots.extra
-    objects = _object_phrase(action, noun, subject.possessive, in_general=True)
+    objects = _object_phrase(action, noun, subject.possessive, in_general=action.determiner != "the")
     if form == "question":
         english: list[str | Options] = [subject.do(), subject.english, adverb, verb_phrase(action.english, objects)]
     else:
@@ -153,7 +154,7 @@ def _render_progressive(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
     english = [*be_clause(subject, form), verb_phrase(en.ing(action.english), objects), "now"]
-    middle = ["今", _object_part(action, noun)]
+    middle = [("今、", "今"), _object_part(action, noun)]
     predicate = simple(te_iru(action.japanese), form)
     japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))
     return finish(slots, form, english, japanese)
@@ -185,7 +186,7 @@ def _this_object(action: Action, noun: Noun | None, possessive: str) -> tuple[Op
         return NOTHING, ""
     if action.determiner == "own":
         return owned(noun, possessive), noun.japanese
-    if noun.kind in ("the", "bare") or action.determiner == "bare":
+    if noun.kind in ("the", "bare"):
         return _object_phrase(action, noun, possessive), noun.japanese
     return one(demonstrative(noun)), "この" + noun.japanese
 
@@ -235,7 +236,8 @@ def _render_permission(slots: Slots, form: Form) -> Rendered:
 def _render_lets(slots: Slots, form: Form) -> Rendered:
     _, action, noun = _parts(slots)
     verb = action.japanese
-    predicate = Predicate((verb.masu_stem + "ましょう",), (verb.volitional,), (verb.volitional,), verb.volitional)
+    plain = verb.volitional
+    predicate = Predicate((verb.masu_stem + "ましょう",), (plain,), (plain + "か",), plain)
     asks = is_question(form)
     objects = _object_phrase(action, noun, "our")
     english: list[str | Options] = ["shall we" if asks else "let's", verb_phrase(action.english, objects)]
@@ -355,8 +357,8 @@ _SCENES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("buy {}", ("ticket only",), "at the station", "駅で"),
     ("buy {}", ("travel souvenirs",), "at the airport", "空港で"),
     ("make {}", ("cookable",), "in the kitchen", "台所で"),
-    ("buy {}", ("clothes for sale",), "at a department store", "デパートで"),
-    ("try on {}", ("wearable", "below the waist"), "at a department store", "デパートで"),
+    ("buy {}", ("top", "outer", "skirt", "legwear"), "at a clothing store", "洋服屋で"),
+    ("try on {}", ("wearable", "below the waist"), "at a clothing store", "洋服屋で"),
     ("buy {}", ("footwear",), "at a shoe store", "靴屋で"),
     ("buy {}", ("remedy", "care thing"), "at the pharmacy", "薬局で"),
 )
@@ -391,7 +393,8 @@ def _render_scene(slots: Slots, form: Form) -> Rendered:
 
 
 _FREQUENT = actions_for("h")
-_PLEASANT = actions_for("k")
+# Eating and drinking is liked for the taste; nobody calls it fun.
+_PLEASANT = tuple(action for action in actions_for("k") if action.english not in ("eat {}", "drink {}"))
 _ALL_SCENES = _scenes()
 _PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.kind == "day")
 _STATES: tuple[Form, ...] = ("present", "negative", "question")

@@ -107,7 +107,7 @@ _FALLING: tuple[tuple[str, str], ...] = (("rain", "雨"), ("snow", "雪"))
 
 def _choose_falling(random: Random, form: Form) -> Slots:
     row = pick(random, _FALLING)
-    time = pick(random, [time for time in PAST_TIMES if time.english != "last summer" or row[0] == "rain"])
+    time = pick(random, [time for time in PAST_TIMES if time.kind != "long"])
     return Slots(extra=(*row, time), keys=(f"verb:{row[0]}",), label="nature")
 
 
@@ -224,10 +224,13 @@ def _render_pain(slots: Slots, form: Form) -> Rendered:
     # What comes and goes is a becoming in Japanese.
     if before in ("often", "sometimes"):
         predicate = Verb("痛くなる", "godan").present()
-    particle = "は" if form == "negative" else "が"
-    middle = [japanese_degree, noun.japanese + particle]
+    particles = ("は", "が") if form == "negative" else ("が",)
+    middle = [japanese_degree, tuple(noun.japanese + particle for particle in particles)]
     when = time.written if time else NOTHING
-    japanese = japanese_patterns(subject.topic(), when, middle, predicate, question=is_question(form))
+    # Whose pain it is goes without saying.
+    japanese = japanese_patterns(
+        tuple(sorted(subject.topic(), key=len)), when, middle, predicate, question=is_question(form)
+    )
     return finish(slots, form, english, japanese)
 
 
@@ -244,8 +247,11 @@ _AILMENTS: tuple[tuple[str, str, Verb], ...] = (
 
 def _choose_ailment(random: Random, form: Form) -> Slots:
     row = pick(random, _AILMENTS)
+    subject = choose_subject(random, form)
+    while subject.name in ("we", "they"):
+        subject = choose_subject(random, form)
     time = pick(random, _DAYS) if form.startswith("past") else None
-    return Slots(choose_subject(random, form), noun=NOUNS[row[0]], extra=(row, time))
+    return Slots(subject, noun=NOUNS[row[0]], extra=(row, time))
 
 
 def _render_ailment(slots: Slots, form: Form) -> Rendered:

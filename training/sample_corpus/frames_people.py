@@ -57,6 +57,10 @@ _TRAITS: tuple[tuple[str, str, str], ...] = (
     ("shy", "恥ずかしがり屋だ", "child adult"),
     ("happy", "幸せな", "adult old"),
 )
+# Traits of which one says "was" without saying that someone is dead or grown up.
+_CHANGING_TRAITS = tuple(
+    row for row in _TRAITS if row[0] in ("kind", "strict", "funny", "busy", "happy", "shy", "cheerful")
+)
 # (English, Japanese verb said in 〜ている, ages)
 _CONDITIONS: tuple[tuple[str, str, str], ...] = (
     ("tired", "疲れる/1", "child adult old"),
@@ -68,17 +72,20 @@ _CONDITIONS: tuple[tuple[str, str, str], ...] = (
     ("nervous", "緊張する", "child adult"),
     ("surprised", "驚く", "child adult old"),
 )
-# (English with {} for the person, particle, verb, whether it happens again and again)
-_DEALINGS: tuple[tuple[str, str, str, bool], ...] = (
-    ("meet {}", "に", "会う", False),
-    ("call {}", "に", "電話する", True),
-    ("help {}", "を", "手伝う", True),
-    ("visit {}", "を", "訪ねる/1", True),
-    ("wait for {}", "を", "待つ", False),
-    ("talk with {}", "と", "話す", True),
-    ("write a letter to {}", "に手紙を", "書く", True),
-    ("invite {}", "を", "招待する", False),
-    ("thank {}", "に", "感謝する", False),
+# (English with {} for the person, particle, verb, uses: past, habit, later, wish)
+# What one does with people who live elsewhere.
+_OVER_A_DISTANCE = ("visit {}", "invite {}", "write a letter to {}")
+_DEALINGS: tuple[tuple[str, str, str, str], ...] = (
+    ("meet {}", "に", "会う", "plw"),
+    ("call {}", "に", "電話する", "phlw"),
+    ("help {}", "を", "手伝う", "phlw"),
+    ("visit {}", "を", "訪ねる/1", "phlw"),
+    ("talk with {}", "と", "話す", "phlw"),
+    ("write a letter to {}", "に手紙を", "書く", "phlw"),
+    ("invite {}", "を", "招待する", "pw"),
+    ("thank {}", "に", "感謝する", "p"),
+    ("go shopping with {}", "と買い物に", "行く", "phlw"),
+    ("take a walk with {}", "と", "散歩する", "phlw"),
 )
 # (English, particle, verb said in 〜ている)
 _REGARDS: tuple[tuple[str, str, str], ...] = (
@@ -107,13 +114,15 @@ def _trait(japanese: str, form: Form) -> Predicate:
 def _choose_relative(random: Random, form: Form, relatives: Sequence[Relative]) -> tuple[Relative, Subject]:
     """Returns a relative and whose: the speaker's in statements, mostly the listener's in questions, or a named one's."""
     relative = pick(random, relatives)
+    owners = [name for name in NAMES if _can_have(name, relative)]
     if random.random() < 0.35:
-        return relative, relative.of(pick(random, NAMES))
+        return relative, relative.of(pick(random, owners))
     return relative, relative.yours if is_question(form) else relative.mine
 
 
 def _choose_trait(random: Random, form: Form) -> Slots:
-    english, japanese, ages = pick(random, _TRAITS)
+    traits = _CHANGING_TRAITS if form == "past" else _TRAITS
+    english, japanese, ages = pick(random, traits)
     fitting = [relative for relative in RELATIVES if relative.age in ages.split()]
     relative, subject = _choose_relative(random, form, fitting)
     return Slots(subject, extra=(english, japanese), keys=(relative.key, f"trait:{english}"), label="people")
@@ -180,25 +189,24 @@ def _subject(slots: Slots) -> Subject:
     return slots.subject
 
 
+_RESEMBLING = ("older brother", "older sister", "younger brother", "younger sister", "mother", "father")
+_RESEMBLED = ("father", "mother", "grandfather", "grandmother")
+
+
 def _choose_likeness(random: Random, form: Form) -> Slots:
-    older = [
-        relative for relative in RELATIVES if relative.english in ("father", "mother", "grandfather", "grandmother")
-    ]
-    younger = [r for r in RELATIVES if r.english in (*_COUNTED_RELATIVES[:4], "mother", "father")]
-    model = pick(random, older)
-    relative, subject = _choose_relative(random, form, [one for one in younger if one != model])
+    model = pick(random, [relative for relative in RELATIVES if relative.english in _RESEMBLED])
+    relative = pick(random, [one for one in RELATIVES if one.english in _RESEMBLING and one != model])
+    subject = relative.yours if is_question(form) else relative.mine
     return Slots(subject, extra=model, keys=(relative.key, model.key), label="people")
 
 
 def _render_likeness(slots: Slots, form: Form) -> Rendered:
     subject, model = _subject(slots), slots.extra
-    # "My sister looks like my mother", but "Ken's sister looks like his mother" would leave open whose.
-    is_mine = subject.english.startswith("my ")
-    owner = "my" if is_mine else "your" if subject.english.startswith("your ") else subject.english.partition(" ")[0]
-    thing = f"{owner} {model.english}"
-    name = model.humble if is_mine else model.respectful
+    asks = is_question(form)
+    thing = f"{'your' if asks else 'my'} {model.english}"
+    middle = [(model.respectful if asks else model.humble) + "に"]
     predicate = simple(te_iru(verb("似る/1")), form)
-    patterns = japanese_patterns(subject.topic(), NOTHING, [name + "に"], predicate, question=is_question(form))
+    patterns = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=asks)
     return finish(slots, form, do_clause(subject, f"look like {thing}", NOTHING, form), patterns)
 
 
@@ -209,21 +217,33 @@ def _family_of(subject: Subject, relative: Relative) -> tuple[str, Options]:
     return f"{subject.possessive} {relative.english}", one(relative.respectful)
 
 
-def _choose_dealing(times: Sequence[Time] | None, *, again: bool = False) -> Callable[[Random, Form], Slots]:
-    dealings = [row for row in _DEALINGS if row[3]] if again else _DEALINGS
+def _can_have(subject: Subject, relative: Relative) -> bool:
+    """Whether the subject may be said to have such a relative: one husband for her, no "their wife"."""
+    if relative.english in ("husband", "wife"):
+        return subject.possessive in ("my", "your", "her" if relative.english == "husband" else "his")
+    return not (relative.english == "friend" and subject.name == "they")
+
+
+def _choose_related(random: Random, form: Form, relatives: Sequence[Relative]) -> tuple[Subject, Relative]:
+    """Returns someone and a relative of theirs; "we" has none, since it would be left open whose."""
+    while True:
+        subject, relative = choose_subject(random, form), pick(random, relatives)
+        if subject.name != "we" and _can_have(subject, relative):
+            return subject, relative
+
+
+def _choose_dealing(use: str, times: Sequence[Time] = ()) -> Callable[[Random, Form], Slots]:
+    dealings = [row for row in _DEALINGS if use in row[3]]
+    fitting = [time for time in times if time.kind == "day"]
 
     def choose(random: Random, form: Form) -> Slots:
-        subject = choose_subject(random, form)
-        while subject.name == "we":
-            subject = choose_subject(random, form)
+        subject, relative = _choose_related(random, form, RELATIVES)
         dealing = pick(random, dealings)
-        relative = pick(random, RELATIVES)
-        while dealing[0] == "invite {}" and relative.age == "child":
-            relative = pick(random, RELATIVES)
-        fitting = [time for time in times or () if time.kind == "day"]
-        time = pick(random, fitting) if fitting else None
+        while dealing[0] in _OVER_A_DISTANCE and relative.english in ("husband", "wife"):
+            dealing = pick(random, dealings)
         keys = (relative.key, f"verb:{dealing[0].removesuffix(' {}')}")
-        return Slots(subject, extra=(dealing, relative, time), keys=keys, label="people")
+        extra = (dealing, relative, pick(random, fitting) if fitting else None)
+        return Slots(subject, extra=extra, keys=keys, label="people")
 
     return choose
 
@@ -271,19 +291,21 @@ def _render_wish_to_meet(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, clause, patterns)
 
 
+_ACQUAINTANCES = ("neighbor", "friend", "cousin", "uncle", "aunt")
+
+
+def _regarded(regard: str) -> list[Relative]:
+    """Returns whom one respects, lives with, or knows well (the nearest family one knows anyway)."""
+    if regard.startswith("know"):
+        return [relative for relative in RELATIVES if relative.english in _ACQUAINTANCES]
+    if regard.startswith("live"):
+        return [relative for relative in RELATIVES if relative.english not in ("neighbor", "friend")]
+    return [relative for relative in RELATIVES if relative.age != "child"]
+
+
 def _choose_regard(random: Random, form: Form) -> Slots:
-    subject = choose_subject(random, form)
-    while subject.name == "we":
-        subject = choose_subject(random, form)
     regard = pick(random, _REGARDS)
-    adults = [relative for relative in RELATIVES if relative.age != "child"]
-    family = [relative for relative in RELATIVES if relative.english not in ("neighbor", "friend")]
-    if regard[0] == "know {} well":
-        # One's own family one knows anyway.
-        family = [
-            relative for relative in RELATIVES if relative.english in ("neighbor", "friend", "cousin", "uncle", "aunt")
-        ]
-    relative = pick(random, family if regard[0] in ("live with {}", "know {} well") else adults)
+    subject, relative = _choose_related(random, form, _regarded(regard[0]))
     keys = (relative.key, f"verb:{regard[0].replace(' {}', '')}")
     return Slots(subject, extra=(regard, relative), keys=keys, label="people")
 
@@ -314,7 +336,7 @@ def _render_siblings(slots: Slots, form: Form) -> Rendered:
     to = tuple(f"{owner_name}には" if owner_name else "" for owner_name in owner.japanese)
     if is_question(form):
         article = en.with_article(relative.english)
-        middle: list[str | Options] = [(name + "が", name + "は")]
+        middle: list[str | Options] = [(name + "は", name + "が")]
         patterns = japanese_patterns(to, NOTHING, middle, simple(iru, form), question=True)
         return finish(slots, form, do_clause(owner, "have {}", (article, en.plural(relative.english)), form), patterns)
     english, japanese = count_words(number, "人")
@@ -401,10 +423,10 @@ PEOPLE_FRAMES: tuple[Frame, ...] = (
     Frame("condition", (*_STATES, "past"), _choose_condition, _render_condition),
     Frame("age", ("present", "question"), _choose_age, _render_age, 0.8),
     Frame("likeness", _STATES, _choose_likeness, _render_likeness, 0.5),
-    Frame("dealing", _PASTS, _choose_dealing(PAST_TIMES), _render_met, 2.0),
-    Frame("dealing often", ("present", "question"), _choose_dealing(HABIT_TIMES, again=True), _render_meets),
-    Frame("dealing later", _STATES, _choose_dealing(FUTURE_TIMES), _render_will_meet, 1.2),
-    Frame("wish to deal", (*_STATES, "past"), _choose_dealing(None), _render_wish_to_meet, 1.2),
+    Frame("dealing", _PASTS, _choose_dealing("p", PAST_TIMES), _render_met, 2.0),
+    Frame("dealing often", ("present", "question"), _choose_dealing("h", HABIT_TIMES), _render_meets),
+    Frame("dealing later", _STATES, _choose_dealing("l", FUTURE_TIMES), _render_will_meet, 1.2),
+    Frame("wish to deal", (*_STATES, "past"), _choose_dealing("w"), _render_wish_to_meet, 1.2),
     Frame("regard", _STATES, _choose_regard, _render_regard),
     Frame("relatives", ("present", "question"), _choose_siblings, _render_siblings, 0.6),
     Frame("occupation", (*_STATES, "past"), _choose_occupation, _render_occupation),

@@ -37,8 +37,8 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("garden animal", "in the garden", "庭"),
     ("park animal", "in the park", "公園"),
     ("park animal", "under the bench", "ベンチの下"),
-    ("wild animal", "in the zoo", "動物園"),
-    ("sea animal", "in the aquarium", "水族館"),
+    ("wild animal", "at the zoo", "動物園"),
+    ("sea animal", "at the aquarium", "水族館"),
     ("livestock", "on the farm", "牧場"),
     ("kitchen thing", "in the kitchen", "台所"),
     ("bedroom thing", "in the bedroom", "寝室"),
@@ -93,7 +93,9 @@ def _render_number_there(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese_patterns(NOTHING, NOTHING, middle, simple(_exists(noun), form)))
 
 
-_NEARBY = nouns_of("town place", "eating place", "health place", "clothing shop", "animal place", "nearby nature")
+_NEARBY = nouns_of(
+    "town place", "eating place", "food shop", "health place", "clothing shop", "animal place", "nearby nature"
+)
 
 
 def _choose_nearby(random: Random, form: Form) -> Slots:
@@ -160,7 +162,15 @@ def _render_position(slots: Slots, form: Form) -> Rendered:
 
 
 _GOALS = nouns_of(
-    "town place", "city", "country", "animal place", "eating place", "health place", "clothing shop", "goal"
+    "station to station",
+    "city",
+    "country",
+    "animal place",
+    "eating place",
+    "food shop",
+    "health place",
+    "clothing shop",
+    "goal",
 )
 _ABROAD = nouns_of("city", "country")
 
@@ -217,6 +227,10 @@ def _choose_goal(random: Random, form: Form) -> Slots:
     return Slots(choose_subject(random, form), noun=pick(random, _GOALS))
 
 
+def _choose_visited(random: Random, form: Form) -> Slots:
+    return Slots(choose_subject(random, form), noun=pick(random, _VISITED))
+
+
 def _render_wish_to_go(slots: Slots, form: Form) -> Rendered:
     subject, noun = _parts(slots)
     english = do_clause(subject, "want to go to {}", _place(noun), form)
@@ -241,13 +255,11 @@ def _render_been(slots: Slots, form: Form) -> Rendered:
 
 
 def _choose_ride(random: Random, form: Form) -> Slots:
-    vehicle, noun = pick(random, nouns_of("town transport")), pick(random, nouns_of("town place", "city"))
+    vehicle, noun = pick(random, nouns_of("town transport")), pick(random, nouns_of("station to station", "city"))
     if vehicle.english in ("bicycle", "motorcycle", "taxi") and "city" in noun.classes:
         vehicle = NOUNS["train"] if random.random() < 0.5 else NOUNS["bus"]
     if "abroad" in noun.classes:
         vehicle = NOUNS["plane"]
-    if noun.english == "bus stop" and vehicle.english != "bicycle":
-        vehicle = NOUNS["bicycle"]
     time = pick(random, _DAYS)
     return Slots(choose_subject(random, form), noun=noun, second=vehicle, extra=time)
 
@@ -340,8 +352,8 @@ _MINUTES = (
 
 
 def _choose_way(random: Random, form: Form) -> Slots:
-    noun, second = random.sample(nouns_of("town place"), 2)
-    return Slots(noun=noun, second=second, extra=(pick(random, _MINUTES), pick(random, nouns_of("town transport"))))
+    noun, second = random.sample(nouns_of("station to station"), 2)
+    return Slots(noun=noun, second=second, extra=(pick(random, _MINUTES), pick(random, nouns_of("road transport"))))
 
 
 def _render_way(slots: Slots, form: Form) -> Rendered:
@@ -359,6 +371,7 @@ def _render_way(slots: Slots, form: Form) -> Rendered:
     return finish(whole, form, ["it takes", minutes, "minutes", route], japanese)
 
 
+_VISITED = nouns_of("been to")
 _DAYS = tuple(time for time in PAST_TIMES if time.kind == "day")
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 _TOWN = nouns_of("town place", "health place", "town goal")
@@ -374,7 +387,7 @@ PLACE_FRAMES: tuple[Frame, ...] = (
     Frame("going often", ("present", "question", "past"), _choose_going(HABIT_TIMES), _render_going),
     Frame("going later", _STATES, _choose_going(FUTURE_TIMES), _render_going_later, 1.2),
     Frame("wish to go", (*_STATES, "past"), _choose_goal, _render_wish_to_go),
-    Frame("having been", _STATES, _choose_goal, _render_been),
+    Frame("having been", _STATES, _choose_visited, _render_been),
     Frame("ride", ("past", "past question"), _choose_ride, _render_ride),
     Frame("living", (*_STATES, "past"), _choose_home, _render_home, 0.8),
     Frame("origin", _STATES, _choose_home, _render_origin, 0.8),

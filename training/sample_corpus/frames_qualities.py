@@ -5,7 +5,6 @@ from random import Random
 
 from kakehashi.training.sample_corpus import english as en
 from kakehashi.training.sample_corpus.adjectives import ADJECTIVES, Adjective
-from kakehashi.training.sample_corpus.adjuncts import I
 from kakehashi.training.sample_corpus.clauses import NOTHING, be_clause, do_clause, finish, is_question, simple, wants
 from kakehashi.training.sample_corpus.english import Subject
 from kakehashi.training.sample_corpus.frame import Form, Frame, Slots, choose_subject, pick
@@ -55,6 +54,44 @@ _VISIBLE = frozenset(
     {"expensive", "cheap", "delicious", "sweet", "spicy", "sour", "bitter", "soft", "hard", "hot", "cold", "difficult"}
     | {"easy", "interesting", "boring", "useful", "heavy", "light", "warm", "scary", "smart", "gentle", "fast"}
     | {"comfortable", "dangerous"}
+)
+# What one looks for in a thing, and what one may have without looking for it.
+_DESIRABLE = frozenset(
+    {
+        "big",
+        "small",
+        "new",
+        "expensive",
+        "cheap",
+        "cute",
+        "light",
+        "fast",
+        "warm",
+        "comfortable",
+        "useful",
+        "soft",
+        "long",
+    }
+    | _COLORS
+)
+_POSSESSED = (_DESIRABLE - {"comfortable"}) | {"old", "heavy", "short"}
+_LIKABLE = (_DESIRABLE - {"cheap", "expensive"}) | frozenset(
+    {
+        "old",
+        "sweet",
+        "spicy",
+        "sour",
+        "bitter",
+        "cold",
+        "hot",
+        "fresh",
+        "gentle",
+        "smart",
+        "interesting",
+        "scary",
+        "famous",
+    }
+    | {"beautiful", "long", "short", "difficult", "quiet"}
 )
 _WORTH_BUYING = ("cheap", "cute", "useful", "light", "fresh", "warm", "comfortable")
 _NOT_WORTH_BUYING = ("expensive", "heavy", "old", "big", "small", "hard")
@@ -178,7 +215,7 @@ def _render_think(slots: Slots, form: Form) -> Rendered:
     phrase, japanese_phrase = _this(noun, far=slots.extra)
     english: list[str | Options] = ["I", ("think", "think that"), phrase, is_or_are(noun), adjective.english]
     clause = f"{japanese_phrase}は{adjective.predicate().plain[0]}と"
-    japanese = japanese_patterns(I.topic(), NOTHING, [clause], Verb("思う", "godan").present())
+    japanese = japanese_patterns(("", "私は"), NOTHING, [clause], Verb("思う", "godan").present())
     return finish(slots, form, english, japanese)
 
 
@@ -271,7 +308,7 @@ _ALL = tuple(ADJECTIVES)
 _PLAIN_WORDS = tuple(name for name in ADJECTIVES if name not in _COLORS)
 _SOLID = [noun for noun in NOUNS.values() if not _is_unique(noun)]
 _COUNTABLE = [noun for noun in _SOLID if noun.kind in ("count", "pair")]
-_GOODS = nouns_of("household goods", "clothes for sale", "vehicle", "office machine", "stationery", "hobby thing")
+_GOODS = nouns_of("household goods", "clothes for sale", "vehicle", "personal machine", "stationery", "hobby thing")
 _BOUGHT = _choices(_WORTH_BUYING, (*_GOODS, *nouns_of("fruit", "vegetable", "ingredient")))
 _NOT_BOUGHT = _choices(_NOT_WORTH_BUYING, _GOODS)
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
@@ -300,22 +337,22 @@ QUALITY_FRAMES: tuple[Frame, ...] = (
     Frame(
         "want with quality",
         (*_STATES, "past"),
-        _choose_from(_choices(_ALL, _GOODS)),
+        _choose_from(_choices(_DESIRABLE, _GOODS)),
         _render_object("want {}", wants, "が/を"),
     ),
     Frame(
         "have with quality",
         ("present", "question"),
-        _choose_from(_choices(_ALL, _GOODS)),
+        _choose_from(_choices(_POSSESSED, _GOODS)),
         _render_object("have {}", _having, "を"),
     ),
     Frame(
         "like with quality",
         _STATES,
-        _choose_from(_choices(_ALL, _KINDS_LIKED)),
+        _choose_from(_choices(_LIKABLE, _KINDS_LIKED)),
         _render_object("like {}", _liking, "が", in_general=True),
     ),
-    Frame("wearing", _STATES, _choose_from(_choices(_ALL, _WEARING)), _render_wearing),
+    Frame("wearing", _STATES, _choose_from(_choices(_POSSESSED, _WEARING)), _render_wearing),
     Frame("reason", ("past", "past negative"), _choose_reason, _render_reason, 0.8),
     Frame(
         "becoming",

@@ -41,14 +41,14 @@ _LIKED = nouns_of(
     "pluck instrument",
 )
 _WANTED = nouns_of(
-    "pet", "household goods", "clothes for sale", "vehicle", "office machine", "stationery", "hobby thing", "reading"
+    "pet", "household goods", "clothes for sale", "vehicle", "personal machine", "stationery", "hobby thing", "reading"
 )
 _OWNED = nouns_of(
-    "household goods", "clothes for sale", "vehicle", "office machine", "stationery", "hobby thing", "reading"
+    "household goods", "clothes for sale", "vehicle", "personal machine", "stationery", "hobby thing", "reading"
 )
 _SMALL_OWNED = nouns_of(
     "carried", "stationery", "headwear", "footwear", "top", "outer", "travel thing", "tableware", "reading",
-    "hobby thing", "eyewear", "accessory", "office machine",
+    "hobby thing", "eyewear", "accessory", "personal machine",
 )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _choose_two(nouns_by_topic: dict[str, list[Noun]]) -> Callable[[Random, Form
 
 def _comparable_likes() -> dict[str, list[Noun]]:
     classes = ("pet", "wild animal", "fruit", "dish", "cup drink", "glass drink", "language", "subject", "sport", "season",
-               "flower", "city", "music")  # fmt: skip
+               "flower", "city", "music genre")  # fmt: skip
     return {name: list(nouns_of(name)) for name in classes}
 
 
@@ -140,7 +140,7 @@ _FAVORITES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("country", "国", "どこ", ("country",)),
     ("season", "季節", "いつ", ("season",)),
     ("sport", "スポーツ", "何", ("team sport",)),
-    ("animal", "動物", "何", ("pet", "wild animal", "sea animal", "livestock")),
+    ("animal", "動物", "何", ("favorite animal",)),
 )
 
 
@@ -197,7 +197,7 @@ def _render_have(verb: Verb) -> Callable[[Slots, Form], Rendered]:
 
 def _choose_number_of(nouns: Sequence[Noun]) -> Callable[[Random, Form], Slots]:
     def choose(random: Random, form: Form) -> Slots:
-        return Slots(choose_subject(random, form), noun=pick(random, nouns), extra=2 + int(random.random() * 5))
+        return Slots(choose_subject(random, form), noun=pick(random, nouns), extra=2 + int(random.random() * 3))
 
     return choose
 
@@ -253,7 +253,7 @@ def _render_give_me_number(slots: Slots, form: Form) -> Rendered:
 
 
 def _buyable() -> tuple[Noun, ...]:
-    return tuple(noun for noun in _SOLD if noun.counter)
+    return tuple(noun for noun in _SOLD if noun.counter and noun.kind != "mass")
 
 
 _SOLD = nouns_of("groceries", "clothes for sale", "household goods", "stationery", "reading", "flower", "cup drink")
@@ -342,10 +342,10 @@ def _render_gift(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese_patterns(giver.topic(), time.written, middle, predicate))
 
 
-_GIFTS = nouns_of("clothes for sale", "reading", "flower", "stationery", "tableware", "furnishing", "snack")
+_GIFTS = nouns_of("clothes for sale", "gift")
 _DAYS = tuple(time for time in PAST_TIMES if time.kind == "day")
 _SOLD_BY_NUMBER = _buyable()
-_COUNTED_GOODS = tuple(noun for noun in _OWNED if noun.counter)
+_COUNTED_GOODS = nouns_of("owned in number")
 _ORDERED = nouns_of("cup drink", "glass drink", "countable food")
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 _MOTSU, _KAU = Verb("持つ", "godan"), Verb("飼う", "godan")

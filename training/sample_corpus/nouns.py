@@ -5,6 +5,7 @@ A row reads `english:日本語`; an irregular or unusual counter may follow as `
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 NounKind = Literal["count", "mass", "pair", "bare", "the"]
@@ -24,7 +25,7 @@ TOPICS: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Noun:
     """A noun with what grammar needs to know about it.
 
@@ -119,9 +120,10 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         " cabbage:キャベツ tofu:豆腐 melon:メロン watermelon:スイカ chocolate:チョコレート ice_cream:アイスクリーム yogurt:ヨーグルト fruit:果物",
     ),
     ("meal", "food", "bare", "", "breakfast:朝ご飯 lunch:昼ご飯 dinner:晩ご飯"),
-    ("cup drink", "food", "mass", "杯", "coffee:コーヒー tea:お茶 black_tea:紅茶 cocoa:ココア"),
+    ("cup drink", "food", "mass", "杯", "coffee:コーヒー green_tea:緑茶 black_tea:紅茶 cocoa:ココア"),
     ("glass drink", "food", "mass", "杯", "water:水 milk:牛乳 juice:ジュース beer:ビール wine:ワイン sake:日本酒"),
-    ("eating place", "food", "count", "軒", "restaurant:レストラン cafe:カフェ bakery:パン屋 supermarket:スーパー"),
+    ("food shop", "food", "the", "", "bakery:パン屋 supermarket:スーパー"),
+    ("eating place", "food", "count", "軒", "restaurant:レストラン cafe:カフェ"),
     ("classmate", "school", "count", "人", "classmate:同級生 student:学生"),
     (
         "language",
@@ -169,7 +171,13 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         "台",
         "computer:パソコン printer:プリンター copier:コピー機 laptop:ノートパソコン",
     ),
-    ("work place", "work", "the", "", "office:会社 factory:工場 bank:銀行"),
+    (
+        "work place",
+        "work",
+        "the",
+        "",
+        "office:会社 factory:工場 bank:銀行 post_office:郵便局 city_hall:市役所 law_firm:法律事務所",
+    ),
     ("work event", "work", "count", "つ", "meeting:会議 interview:面接 seminar:セミナー"),
     ("vehicle", "travel", "count", "台", "car:車 bicycle:自転車 motorcycle:バイク truck:トラック"),
     ("public transport", "travel", "count", "", "bus:バス train:電車 taxi:タクシー ship:船 plane:飛行機"),
@@ -322,7 +330,7 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         "つ",
         "bag:かばん wallet:財布 umbrella:傘:本 handkerchief:ハンカチ:枚 backpack:リュック",
     ),
-    ("clothing shop", "clothing", "count", "軒", "department_store:デパート shoe_store:靴屋"),
+    ("clothing shop", "clothing", "count", "軒", "shoe_store:靴屋 clothing_store:洋服屋"),
     (
         "body part",
         "health",
@@ -383,17 +391,26 @@ _CLASSES: dict[str, str] = {
     "desk thing": "lamp clock cup vase box",
     "garden plant": "tree rose tulip sunflower lily flower",
     "student only": "student",
+    "station to station": "station airport hotel museum temple shrine castle embassy",
+    "road transport": "bus taxi car",
+    "been to": "+city +country zoo aquarium",
+    "favorite animal": "dog cat rabbit horse dolphin whale +wild_animal",
+    "music genre": "jazz classical_music rock_music",
+    "gift": "+reading +flower pen notebook dictionary cup clock vase lamp blanket towel cake",
+    "owned in number": "+top +skirt +legwear +footwear +headwear +stationery +reading +tableware bag watch chair camera umbrella ring"
+    " racket clock towel blanket",
     "office thing": "+office_machine",
     "fridge food": "apple orange peach lemon tomato carrot onion egg potato",
     "nearby nature": "lake river beach mountain forest",
     "placed thing": "clock pillow vase lamp box towel blanket",
-    "goal": "library bank office factory sea",
-    "town goal": "library bank zoo aquarium",
+    "goal": "library office sea",
+    "town goal": "library zoo aquarium post_office",
     "abroad": "Paris London Rome New_York Beijing Seoul Sydney",
+    "personal machine": "computer printer laptop",
     "starting": "meeting interview seminar concert movie drama test festival",
-    "opening hours": "library bank museum supermarket bakery pharmacy department_store shoe_store zoo clinic",
+    "opening hours": "library post_office museum supermarket bakery pharmacy shoe_store clothing_store zoo clinic",
     "timetabled": "bus train plane ship",
-    "employer": "bank factory library hotel restaurant bakery museum",
+    "employer": "bank factory post_office city_hall law_firm",
     "climbed": "mountain",
     "swum": "sea river lake",
     "viewed": "+sky_thing star rainbow cloud waterfall mountain lake",
@@ -434,6 +451,7 @@ def _read_groups() -> dict[str, Noun]:
 NOUNS: dict[str, Noun] = _read_groups()
 
 
+@cache
 def nouns_of(*classes: str) -> tuple[Noun, ...]:
     """Returns the nouns that belong to at least one of `classes`, in the order of the tables.
 
