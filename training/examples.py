@@ -1,0 +1,423 @@
+"""Turn rows into tokenized examples, once: `datasets` keeps the result and finds it again.
+
+    function                 a row holds                     an example holds
+    tokenize_documents       a text                          input_ids (a piece, without special tokens)
+    tokenize_instructions    an instruction, an answer       input_ids (source), labels (target)
+    tokenize_classification  a text, a label                 input_ids, labels
+
+The result is found again while rows, tokenizer, settings and this code are the same. Nothing is cut or left out
+silently: each function logs one warning with the numbers.
+"""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from kakehashi.tokenization.chat import message_text
+from kakehashi.tokenization.special_tokens import role_id
+from kakehashi.training.instruction_rows import (
+    Conversation,
+    InstructionColumns,
+    as_text,
+    is_empty,
+    read_conversations,
+    read_instruction_row,
+)
+from kakehashi.training.objectives import IGNORED_LABEL
+
+__all__ = [
+    "InstructionColumns",
+    "collect_label_names",
+    "find_problem_type",
+    "read_instruction_row",
+    "tokenize_classification",
+    "tokenize_documents",
+    "tokenize_instructions",
+]
+
+Columns: TypeAlias = dict[str, list[Any]]
+
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
+logger = logging.getLogger(__name__)
+
+_IDS = List(Value("int32"))
+# What became of an example; a column of its own holds it until it is counted.
+_WHOLE, _SOURCE_CUT, _TARGET_CUT, _EMPTY = 0, 1, 2, 4
+_SHOWN_LABELS = 30
+
+
+def tokenize_documents(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    text_column: str = "text",
+    max_length: int,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Returns the documents as ids, cut into pieces that are short enough.
+
+    A document that is too long becomes as few pieces as possible, of lengths as equal as possible, so that no scrap
+    is left over at its end. With `max_length` 4:
+
+        document  the small dog did not run because it was tired
+        pieces    the small dog did | not run because | it was tired
+
+    Args:
+        rows: From `load_rows`.
+        tokenizer: Encodes the text; a special token spelled in it stays text.
+        text_column: Column that holds the documents.
+        max_length: Most tokens of a piece.
+        num_proc: Processes that tokenize; None means this one.
+
+    Returns:
+        Examples with `input_ids`, shape (length,): 1 to `max_length` ids, none of them special.
+
+    Raises:
+        ValueError: `max_length` is less than 1, or a value is not text.
+    """
+    _require_length("max_length", max_length, 1)
+
+    def encode(batch: Columns) -> Columns:
+        texts = [as_text({text_column: text}, text_column) for text in batch[text_column]]
+        pieces: Columns = {"input_ids": [], "outcome": []}
+        for ids in _encode_texts(tokenizer, ["" if text.isspace() else text for text in texts]):
+            count = max(1, math.ceil(len(ids) / max_length))
+            pieces["input_ids"] += [piece.tolist() for piece in np.array_split(np.array(ids, dtype=np.int32), count)]
+            # Only the first piece is marked, so that the marks count documents.
+            first = _EMPTY if not ids else _SOURCE_CUT if count > 1 else _WHOLE
+            pieces["outcome"] += [first, *[_WHOLE] * (count - 1)]
+        return pieces
+
+    features = {"input_ids": _IDS}
+    examples, outcomes = _map(rows.select_columns([text_column]), encode, tokenizer, max_length, features, num_proc)
+    _warn(outcomes, _SOURCE_CUT, f"of {len(rows)} documents are longer than {max_length} tokens and were split")
+    _warn(outcomes, _EMPTY, f"of {len(rows)} documents hold no text and were left out")
+    return examples
+
+
+def tokenize_instructions(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    columns: InstructionColumns | None = None,
+    max_source_length: int,
+    max_target_length: int,
+    is_encoder_decoder: bool = True,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Returns instructions and their answers as ids; only the answer is to be predicted.
+
+    For an encoder-decoder, source and target are two sequences (`Seq2SeqCollator` pads them); for a decoder-only
+    model the one follows the other, and the source counts for nothing (`CausalLMCollator`). A dot is -100:
+
+        encoder-decoder  input_ids  <|user|> Say hi . </s>
+                         labels     Hi ! </s>
+        decoder only     input_ids  <s> <|user|> Say hi . <|assistant|> Hi ! </s>
+                         labels      .     .      .  .  .       .       Hi ! </s>
+
+    A source that is too long loses its oldest turns, system turns excepted, and then its end. A target that is too
+    long loses its end and gets no `</s>`: the answer does not stop there. Rows without instruction or answer are
+    left out. All three are counted.
+
+    Args:
+        rows: In any form of `InstructionColumns`.
+        tokenizer: Encodes the text; a special token spelled in it stays text.
+        columns: Where to look; None means the columns of `INSTRUCTION_FORMS`.
+        max_source_length: Most tokens before the answer, special tokens included; at least 4.
+        max_target_length: Most tokens of the answer, special tokens included.
+        is_encoder_decoder: The shape of the model.
+        num_proc: Processes that tokenize; None means this one.
+
+    Returns:
+        Examples with `input_ids`, shape (source_length,), and `labels`, shape (target_length,); for a decoder-only
+        model both of shape (source_length + target_length,).
+
+    Raises:
+        ValueError: A column is absent, a value is not text, a role is unknown, or a length is too small.
+    """
+    _require_length("max_source_length", max_source_length, 4)
+    _require_length("max_target_length", max_target_length, 1)
+    columns = columns or InstructionColumns()
+    used = columns.find(rows.column_names)
+
+    def encode(batch: Columns, indices: list[int]) -> Columns:
+        conversations: list[Conversation] = []
+        for index, *values in zip(indices, *(batch[name] for name in used), strict=True):
+            conversations += _read_row(dict(zip(used, values, strict=True)), columns, index)
+        contents = [[*map(message_text, messages), target] for messages, target in conversations]
+        # One call for the whole batch: each call of the tokenizer has a price of its own.
+        ids = iter(_encode_texts(tokenizer, list(chain.from_iterable(contents))))
+        examples: Columns = {"input_ids": [], "labels": [], "outcome": []}
+        for conversation, texts in zip(conversations, contents, strict=True):
+            *turns, answer = islice(ids, len(texts))
+            roles = [message.get("role", "") for message in conversation[0]]
+            source, source_cut = _assemble_source(tokenizer, roles, turns, max_source_length, is_encoder_decoder)
+            target = [*answer, tokenizer.eos_token_id]
+            outcome = _SOURCE_CUT * source_cut + _TARGET_CUT * (len(target) > max_target_length)
+            target = target[:max_target_length]
+            examples["input_ids"].append(source if is_encoder_decoder else source + target)
+            examples["labels"].append(target if is_encoder_decoder else [IGNORED_LABEL] * len(source) + target)
+            examples["outcome"].append(_EMPTY if is_empty(conversation) else outcome)
+        return examples
+
+    settings = (columns, max_source_length, max_target_length, is_encoder_decoder)
+    features = {"input_ids": _IDS, "labels": _IDS}
+    examples, outcomes = _map(rows.select_columns(used), encode, tokenizer, settings, features, num_proc)
+    total = f"of {len(outcomes)}"
+    _warn(outcomes, _SOURCE_CUT, f"{total} sources are longer than {max_source_length} tokens and were cut")
+    _warn(outcomes, _TARGET_CUT, f"{total} targets are longer than {max_target_length} tokens and were cut")
+    _warn(outcomes, _EMPTY, f"{total} examples have no instruction or no answer and were left out")
+    return examples
+
+
+def find_problem_type(rows: Dataset, label_column: str) -> str:
+    """Returns which of `PROBLEM_TYPES` the labels are for: lists have several labels, decimal numbers are to be met.
+
+    Args:
+        rows: Rows of text and label.
+        label_column: Column of the label.
+    """
+    feature = rows.features[label_column]
+    if isinstance(feature, List):
+        return "multi_label_classification"
+    if isinstance(feature, Value) and feature.dtype.startswith(("float", "double", "decimal")):
+        return "regression"
+    return "single_label_classification"
+
+
+def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
+    """Returns the names of all labels in the rows, sorted; whole numbers by their value.
+
+    Args:
+        rows: Rows of text and label, for training.
+        label_column: Column of a label or of lists of labels.
+
+    Raises:
+        ValueError: A row has no label, or all rows have the same.
+    """
+    feature = rows.features[label_column]
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    values = rows[label_column]
+    flat = set(chain.from_iterable(values)) if isinstance(feature, List) else set(values)
+    if None in flat or "" in flat:
+        place = next(index for index, value in enumerate(values) if value in (None, ""))
+        raise ValueError(f"Every row must have a label in `{label_column}`, but row {place + 1} has none.")
+    if len(flat) < 2:
+        found = "".join(f"`{label}`" for label in flat) or "none"
+        raise ValueError(
+            f"Column `{label_column}` must hold at least two different labels, but the only one is {found}."
+        )
+    return [str(label) for label in sorted(flat)]
+
+
+def tokenize_classification(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    label_names: Sequence[str] = (),
+    problem_type: str = "single_label_classification",
+    max_length: int,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Returns texts as ids with `</s>`, each with its label, for `transformers.DataCollatorWithPadding`.
+
+        text  a mutual or reciprocal action   label  act   label_names  act, animal, artifact
+
+        single_label_classification  input_ids  a mutual or reciprocal action </s>   labels  0
+        multi_label_classification   the same, with label [act, artifact]            labels  [1., 0., 1.]
+        regression                   the same, with label 0.25                       labels  0.25
+
+    A text that is too long loses its end before `</s>`; how many did is logged.
+
+    Args:
+        rows: Rows of text and label.
+        tokenizer: Encodes the text and adds its own special tokens; one spelled in the text stays text.
+        text_column: Column of the text.
+        label_column: Column of the label.
+        label_names: Name of each label id; from `collect_label_names` of the training rows. Not for regression.
+        problem_type: One of `PROBLEM_TYPES`, as Transformers understands it.
+        max_length: Most tokens of a text, special tokens included.
+        num_proc: Processes that tokenize; None means this one.
+
+    Returns:
+        Examples with `input_ids`, shape (length,), and `labels`: an id, a float, or floats of shape (num_labels,).
+
+    Raises:
+        ValueError: A label is not among `label_names` or not a number, a text is missing, or an argument is out of
+            bounds.
+    """
+    _require_length("max_length", max_length, 2)
+    if problem_type not in PROBLEM_TYPES:
+        raise ValueError(f"`problem_type` must be one of {', '.join(PROBLEM_TYPES)}, but it is {problem_type!r}.")
+    encode_label, label_feature = _label_encoder(rows, label_column, label_names, problem_type)
+
+    def encode(batch: Columns, indices: list[int]) -> Columns:
+        texts = []
+        for index, text in zip(indices, batch[text_column], strict=True):
+            if text is None:
+                raise ValueError(f"Every row must have a text in `{text_column}`, but row {index + 1} has none.")
+            texts.append(as_text({text_column: text}, text_column))
+        options: dict[str, Any] = {"split_special_tokens": True, "verbose": False}
+        ids = tokenizer(texts, **options)["input_ids"] if texts else []
+        outcomes = [_SOURCE_CUT * (len(each) > max_length) for each in ids]
+        # The tokenizer itself knows which of its special tokens have to survive a cut.
+        for place in np.flatnonzero(outcomes):
+            ids[place] = tokenizer(texts[place], truncation=True, max_length=max_length, **options)["input_ids"]
+        labels = [encode_label(label, index) for index, label in zip(indices, batch[label_column], strict=True)]
+        return {"input_ids": ids, "labels": labels, "outcome": outcomes}
+
+    settings = (text_column, label_column, tuple(label_names), problem_type, max_length)
+    features = {"input_ids": _IDS, "labels": label_feature}
+    used = rows.select_columns([text_column, label_column])
+    examples, outcomes = _map(used, encode, tokenizer, settings, features, num_proc)
+    _warn(outcomes, _SOURCE_CUT, f"of {len(rows)} texts are longer than {max_length} tokens and were cut")
+    return examples
+
+
+def _require_length(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, but it is {value}.")
+
+
+def _encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Returns the ids of each text without special tokens, and without a warning about long ones."""
+    if not texts:
+        return []
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+
+
+def _read_row(row: dict[str, Any], columns: InstructionColumns, index: int) -> list[Conversation]:
+    try:
+        return list(read_conversations(row, columns, index))
+    except ValueError as error:
+        raise ValueError(f"Row {index + 1}: {error}") from error
+
+
+def _assemble_source(
+    tokenizer: PreTrainedTokenizerBase,
+    roles: Sequence[str],
+    contents: Sequence[list[int]],
+    max_length: int,
+    is_encoder_decoder: bool,
+) -> tuple[list[int], bool]:
+    """Returns the ids before an answer, in the order of the chat templates, and whether some had to go."""
+    eos = tokenizer.eos_token_id
+    head = [] if is_encoder_decoder else [tokenizer.bos_token_id]
+    tail = [eos] if is_encoder_decoder else [role_id(tokenizer, "assistant")]
+    turns = [[role_id(tokenizer, role), *ids] for role, ids in zip(roles, contents, strict=True)]
+    if not is_encoder_decoder:
+        turns = [[*turn, eos] if role == "assistant" else turn for role, turn in zip(roles, turns, strict=True)]
+    room = max_length - len(head) - len(tail)
+    excess = sum(map(len, turns)) - room
+    oldest_first = [place for place, role in enumerate(roles) if role != "system"]
+    dropped = set()
+    for place in oldest_first[:-1]:
+        if sum(len(turns[each]) for each in dropped) < excess:
+            dropped.add(place)
+    kept = [turn for place, turn in enumerate(turns) if place not in dropped]
+    return [*head, *islice(chain.from_iterable(kept), room), *tail], excess > 0
+
+
+def _label_encoder(
+    rows: Dataset, label_column: str, label_names: Sequence[str], problem_type: str
+) -> tuple[Callable[[Any, int], Any], Any]:
+    """Returns a function of a label and its row number, and the type of what it returns."""
+    if problem_type == "regression":
+        return _as_number, Value("float32")
+    feature = rows.features[label_column]
+    ids = {name: index for index, name in enumerate(label_names)}
+
+    def find(label: Any, index: int) -> int:
+        name = feature.int2str(label) if isinstance(feature, ClassLabel) and label is not None else str(label)
+        if label is None or name not in ids:
+            shown = ", ".join(f"`{each}`" for each in label_names[:_SHOWN_LABELS])
+            more = len(label_names) - _SHOWN_LABELS
+            known = shown + (f" and {more} more" if more > 0 else "")
+            raise ValueError(
+                f"Every label in `{label_column}` must be one of the training labels, but row {index + 1} has "
+                f"{label!r}; known are {known}."
+            )
+        return ids[name]
+
+    if problem_type == "single_label_classification":
+        return find, Value("int64")
+
+    def find_all(labels: Any, index: int) -> list[float]:
+        found = {find(label, index) for label in labels or []}
+        return [float(each in found) for each in range(len(ids))]
+
+    return find_all, List(Value("float32"))
+
+
+def _as_number(label: Any, index: int) -> float:
+    try:
+        number = float(label)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"Every label must be a finite number for regression, but row {index + 1} has {label!r}.")
+    return number
+
+
+def _map(
+    rows: Dataset,
+    function: Callable[..., Columns],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Any,
+    features: dict[str, Any],
+    num_proc: int | None,
+) -> tuple[Dataset, NDArray[np.int8]]:
+    """Returns the examples that are not empty, and what became of every one."""
+    takes_indices = function.__code__.co_argcount == 2
+    examples = rows.map(
+        function,
+        batched=True,
+        with_indices=takes_indices,
+        remove_columns=rows.column_names,
+        features=Features({**features, "outcome": Value("int8")}),
+        num_proc=num_proc,
+        new_fingerprint=_fingerprint(rows, function, tokenizer, settings),
+        desc="Tokenizing",
+    )
+    outcomes = np.asarray(examples.with_format("numpy")["outcome"][:], dtype=np.int8)
+    if (outcomes == _EMPTY).any():
+        examples = examples.select(np.flatnonzero(outcomes != _EMPTY))
+    return examples.remove_columns("outcome"), outcomes
+
+
+def _fingerprint(
+    rows: Dataset, function: Callable[..., Columns], tokenizer: PreTrainedTokenizerBase, settings: Any
+) -> str:
+    """Returns a name for the result that is the same exactly when the result is.
+
+    `datasets` would pickle the tokenizer, whose truncation settings change with use, and so never find the result.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = json.loads(backend.to_str()) if backend is not None else tokenizer
+    if backend is not None:
+        vocabulary.update(truncation=None, padding=None)
+    code = [Path(sys.modules[name].__file__ or "").read_bytes() for name in (__name__, InstructionColumns.__module__)]
+    parts = (rows._fingerprint, function.__qualname__, settings, vocabulary, tokenizer.special_tokens_map, code)
+    return Hasher.hash((*parts, version("tokenizers")))
+
+
+def _warn(outcomes: NDArray[np.int8], outcome: int, what: str) -> None:
+    count = int(np.count_nonzero(outcomes & outcome))
+    if count:
+        logger.warning("%d %s.", count, what)
