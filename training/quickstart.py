@@ -7,6 +7,7 @@ Each stage writes one folder below the output folder, and `summary.json` holds w
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def run_quickstart(output_dir: Path, seed: int, console: Console) -> dict[str, A
     run = Quickstart(output_dir, seed, console)
     with run.stage("corpus", "write the sample corpus and train a vocabulary on it"):
         files = write_sample_corpus(run.folder("corpus"), seed=seed)
-        _train_tokenizer(run, files["text"])
+        _train_tokenizer(run, files)
     with run.stage("pretrain", "predict the next words and restore removed spans of unlabelled text"):
         pretrained = _run_stage(run, "pretrain", PretrainArguments, run_pretrain, files["text"])
     with run.stage("instruct", "answer instructions: translate, rewrite, explain"):
@@ -122,8 +123,12 @@ def run_quickstart(output_dir: Path, seed: int, console: Console) -> dict[str, A
     return {**summary, "examples": examples}
 
 
-def _train_tokenizer(run: Quickstart, text_file: Path) -> None:
-    tokenizer = train_tokenizer(iterate_texts(str(text_file)), vocab_size=VOCAB_SIZE, num_sentinels=NUM_SENTINELS)
+def _train_tokenizer(run: Quickstart, files: dict[str, Path]) -> None:
+    """Trains the vocabulary on the text and on the instructions, whose words the text does not have."""
+    texts = itertools.chain(
+        iterate_texts(str(files["text"])), iterate_texts(str(files["instruction.train"]), text_column="instruction")
+    )
+    tokenizer = train_tokenizer(texts, vocab_size=VOCAB_SIZE, num_sentinels=NUM_SENTINELS)
     tokenizer.save_pretrained(run.folder("tokenizer"))
 
 
