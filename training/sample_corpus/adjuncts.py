@@ -1,5 +1,6 @@
 """Subjects, people and time words: what the sentence frames put around verbs, nouns and adjectives."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kakehashi.training.sample_corpus.english import Subject
@@ -91,12 +92,16 @@ class Time:
     Attributes:
         english: As it stands at the end of an English sentence.
         japanese: As it stands after the subject, with the particle it takes.
-        kind: `"day"`, `"part"` (of a day) or `"long"`.
+        kind: `"near"` (yesterday, tomorrow, every day), `"day"`, `"part"` (of a day) or `"long"`.
     """
 
     english: str
     japanese: str
     kind: str
+
+    def suits(self, kinds: Sequence[str]) -> bool:
+        """Whether the word goes with what happens at times of these kinds; what suits a day suits yesterday."""
+        return self.kind in kinds or (self.kind == "near" and "day" in kinds)
 
     @property
     def written(self) -> tuple[str, ...]:
@@ -109,26 +114,21 @@ def _times(rows: str) -> tuple[Time, ...]:
 
 
 PAST_TIMES = _times(
-    "yesterday:昨日:day, the day before yesterday:おととい:day, last Sunday:先週の日曜日に:day, last Saturday:先週の土曜日に:day,"
+    "yesterday:昨日:near, the day before yesterday:おととい:day, last Sunday:先週の日曜日に:day, last Saturday:先週の土曜日に:day,"
     " two days ago:二日前に:day, three days ago:三日前に:day, last week:先週:day, this morning:今朝:part, last night:昨夜:part,"
     " last month:先月:long, last year:去年:long, two years ago:二年前に:long, last summer:去年の夏に:long"
 )
 FUTURE_TIMES = _times(
-    "tomorrow:明日:day, the day after tomorrow:あさって:day, on Sunday:日曜日に:day, on Saturday:土曜日に:day,"
+    "tomorrow:明日:near, the day after tomorrow:あさって:day, on Sunday:日曜日に:day, on Saturday:土曜日に:day,"
     " on Monday:月曜日に:day, next week:来週:day, this weekend:今週末:day, tonight:今夜:part, tomorrow morning:明日の朝:part,"
     " this afternoon:今日の午後:part, next month:来月:long, next year:来年:long, next summer:来年の夏に:long"
 )
 HABIT_TIMES: tuple[Time, ...] = _times(
-    "every day:毎日:day, every morning:毎朝:part, every evening:毎晩:part, on Sundays:毎週日曜日に:day,"
+    "every day:毎日:near, every morning:毎朝:part, every evening:毎晩:part, on Sundays:毎週日曜日に:day,"
     " every week:毎週:day, every year:毎年:long"
 )
 # Adverbs that stand before the English verb.
-FREQUENCIES: tuple[tuple[str, str], ...] = (
-    ("often", "よく"),
-    ("sometimes", "時々"),
-    ("always", "いつも"),
-    ("usually", "普段"),
-)
+FREQUENCIES: tuple[tuple[str, str], ...] = (("often", "よく"), ("sometimes", "時々"), ("occasionally", "たまに"))
 
 NUMERALS: tuple[tuple[str, str, str], ...] = (
     ("two", "二", "二つ"),

@@ -20,6 +20,9 @@ def finish(
 ) -> Rendered:
     """Returns the rendered sentence with its words, topic and sentence type."""
     polite, plain = japanese
+    # "Some" belongs to statements: "I bought some bread", but "I didn't buy bread".
+    if sentence_type(form) in ("negative", "question"):
+        english = [part if isinstance(part, str) else tuple(t for t in part if " some " not in t) for part in english]
     return Rendered((english_words(*english),), polite, plain, slots.words, slots.topic, sentence_type(form))
 
 

@@ -75,6 +75,7 @@ IRREGULAR_PLURALS: dict[str, str] = {
     "piano": "pianos",
     "photo": "photos",
     "kimono": "kimonos",
+    "scarf": "scarves",
     "sheep": "sheep",
     "shelf": "shelves",
     "tooth": "teeth",

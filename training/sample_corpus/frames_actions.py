@@ -34,6 +34,9 @@ from kakehashi.training.sample_corpus.render import (
     singular,
 )
 
+# Several people wear hats and lose their hats, one each.
+_OF_SEVERAL = ("our", "their")
+
 
 def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_general: bool = False) -> Options:
     """Returns the object as the action takes it: "an apple", "apples", "the window", "my hands"."""
@@ -41,6 +44,8 @@ def _object_phrase(action: Action, noun: Noun | None, possessive: str, *, in_gen
         return NOTHING
     if action.determiner == "own":
         return owned(noun, possessive)
+    if action.english == "wear {}" and possessive in _OF_SEVERAL:
+        return generic(noun)
     if action.determiner == "the":
         return generic(noun) if in_general and noun.kind == "count" else definite(noun)
     if action.determiner == "bare":
@@ -71,14 +76,20 @@ def _chooser(letter: str) -> Callable[[Random, Form], Slots]:
     return lambda random, form: _choose(random, form, weighted)
 
 
+# Done every day, or on Sundays, but hardly "every week".
+_DAILY = ("wear {}", "open {}", "close {}", "brush {}", "feed {}", "wash {}", "take {}", "use {}", "look at {}")
+
+
 def _timed_chooser(letter: str, times: Sequence[Time]) -> Callable[[Random, Form], Slots]:
     choose = _chooser(letter)
 
     def choose_with_time(random: Random, form: Form) -> Slots:
         slots = choose(random, form)
         assert slots.action is not None
-        fitting = [time for time in times if time.kind in slots.action.times]
-        time = pick(random, fitting or [time for time in times if time.kind == "day"])
+        fitting = [time for time in times if time.suits(slots.action.times)]
+        if slots.action.english in _DAILY:
+            fitting = [time for time in fitting if time.english != "every week"]
+        time = pick(random, fitting or [time for time in times if time.kind == "near"])
         return Slots(slots.subject, slots.action, slots.noun, extra=time)
 
     return choose_with_time
@@ -87,6 +98,14 @@ def _timed_chooser(letter: str, times: Sequence[Time]) -> Callable[[Random, Form
 def _parts(slots: Slots) -> tuple[Subject, Action, Noun | None]:
     assert slots.subject is not None and slots.action is not None
     return slots.subject, slots.action, slots.noun
+
+
+def _choose_habit(random: Random, form: Form) -> Slots:
+    slots = _choose_habitual(random, form)
+    # "I read the textbook every day" does not say when.
+    while form == "past" and slots.action is not None and en.past(slots.action.english) == slots.action.english:
+        slots = _choose_habitual(random, form)
+    return slots
 
 
 def _render_habit(slots: Slots, form: Form) -> Rendered:
@@ -392,15 +411,16 @@ def _render_scene(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese)
 
 
+_choose_habitual = _timed_chooser("h", HABIT_TIMES)
 _FREQUENT = actions_for("h")
 # Eating and drinking is liked for the taste; nobody calls it fun.
 _PLEASANT = tuple(action for action in actions_for("k") if action.english not in ("eat {}", "drink {}"))
 _ALL_SCENES = _scenes()
-_PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.kind == "day")
+_PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.suits(("day",)))
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 
 ACTION_FRAMES: tuple[Frame, ...] = (
-    Frame("habit", ("present", "question", "past"), _timed_chooser("h", HABIT_TIMES), _render_habit, 2.0),
+    Frame("habit", ("present", "question", "past"), _choose_habit, _render_habit, 2.0),
     Frame("frequency", ("present", "question"), _choose_frequency, _render_frequency),
     Frame("event", ("past", "past negative", "past question"), _timed_chooser("p", PAST_TIMES), _render_event, 4.0),
     Frame("scene", ("past", "past question"), _choose_scene, _render_scene, 2.0),

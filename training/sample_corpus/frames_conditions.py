@@ -268,7 +268,7 @@ def _render_ailment(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese)
 
 
-_DAYS = tuple(time for time in PAST_TIMES if time.kind == "day")
+_DAYS = tuple(time for time in PAST_TIMES if time.suits(("day",)))
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 _PASTS: tuple[Form, ...] = ("past", "past negative", "past question")
 

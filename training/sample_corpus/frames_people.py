@@ -234,7 +234,7 @@ def _choose_related(random: Random, form: Form, relatives: Sequence[Relative]) -
 
 def _choose_dealing(use: str, times: Sequence[Time] = ()) -> Callable[[Random, Form], Slots]:
     dealings = [row for row in _DEALINGS if use in row[3]]
-    fitting = [time for time in times if time.kind == "day"]
+    fitting = [time for time in times if time.suits(("day",))]
 
     def choose(random: Random, form: Form) -> Slots:
         subject, relative = _choose_related(random, form, RELATIVES)

@@ -45,10 +45,8 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("living room thing", "in the living room", "居間"),
     ("tableware", "on the table", "テーブルの上"),
     ("desk thing", "on the desk", "机の上"),
-    ("garden plant", "in the garden", "庭"),
-    ("garden plant", "in the park", "公園"),
-    ("student only", "in the classroom", "教室"),
-    ("student only", "in the library", "図書館"),
+    ("tree only", "in the garden", "庭"),
+    ("tree only", "in the park", "公園"),
     ("office thing", "in the office", "会社"),
     ("fridge food", "in the basket", "かごの中"),
 )
@@ -59,8 +57,22 @@ def _exists(noun: Noun) -> Verb:
     return _IRU if noun.topic in _LIVING or "classmate" in noun.classes else _ARU
 
 
-def _choose_setting(random: Random, form: Form) -> Slots:
-    classes, place, japanese_place = pick(random, _SETTINGS)
+# People come in numbers: "There isn't a student" is not how one says that nobody is there.
+_CROWDS: tuple[tuple[str, str, str], ...] = (
+    ("garden plant", "in the garden", "庭"),
+    ("garden plant", "in the park", "公園"),
+    ("student only", "in the classroom", "教室"),
+    ("student only", "in the library", "図書館"),
+    ("student only", "in the cafeteria", "食堂"),
+)
+
+
+def _choose_number_there(random: Random, form: Form) -> Slots:
+    return _choose_setting(random, form, (*_SETTINGS, *_CROWDS))
+
+
+def _choose_setting(random: Random, form: Form, settings: Sequence[tuple[str, str, str]] = _SETTINGS) -> Slots:
+    classes, place, japanese_place = pick(random, settings)
     number = 2 + int(random.random() * 4)
     return Slots(noun=pick(random, nouns_of(classes)), extra=(place, japanese_place, number))
 
@@ -185,14 +197,20 @@ def _place(noun: Noun) -> Options:
 def _choose_going(times: Sequence[Time]) -> Callable[[Random, Form], Slots]:
     def choose(random: Random, form: Form) -> Slots:
         noun = pick(random, _GOALS)
-        kinds = ("long", "day") if noun in _ABROAD else ("day", "part") if times is HABIT_TIMES else ("day",)
-        if times is HABIT_TIMES and noun in _ABROAD:
-            kinds = ("long",)
-        return Slots(
-            choose_subject(random, form), noun=noun, extra=pick(random, [t for t in times if t.kind in kinds])
-        )
+        kinds = ("long", "day") if noun in _ABROAD else ("day",)
+        return Slots(choose_subject(random, form), noun=noun, extra=pick(random, [t for t in times if t.suits(kinds)]))
 
     return choose
+
+
+def _choose_going_often(random: Random, form: Form) -> Slots:
+    """Chooses where one goes every year, every week or every day: abroad, to the zoo, to the library."""
+    time = pick(random, HABIT_TIMES)
+    if time.kind == "long":
+        nouns = _ABROAD
+    else:
+        nouns = nouns_of("weekly goal" if time.kind == "day" else "daily goal")
+    return Slots(choose_subject(random, form), noun=pick(random, nouns), extra=time)
 
 
 def _parts(slots: Slots) -> tuple[Subject, Noun]:
@@ -207,7 +225,7 @@ def _to(noun: Noun) -> Options:
 def _render_going(slots: Slots, form: Form) -> Rendered:
     subject, noun = _parts(slots)
     english = [*do_clause(subject, "go to {}", _place(noun), form), slots.extra.english]
-    time = slots.extra.written if form.startswith("past") else one(slots.extra.japanese)
+    time = one(slots.extra.japanese) if slots.extra in HABIT_TIMES else slots.extra.written
     predicate = simple(_IKU, form)
     japanese = japanese_patterns(subject.topic(), time, [_to(noun)], predicate, question=is_question(form))
     return finish(slots, form, english, japanese)
@@ -372,19 +390,19 @@ def _render_way(slots: Slots, form: Form) -> Rendered:
 
 
 _VISITED = nouns_of("been to")
-_DAYS = tuple(time for time in PAST_TIMES if time.kind == "day")
+_DAYS = tuple(time for time in PAST_TIMES if time.suits(("day",)))
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 _TOWN = nouns_of("town place", "health place", "town goal")
 
 PLACE_FRAMES: tuple[Frame, ...] = (
     Frame("existence", (*_STATES, "past"), _choose_setting, _render_existence, 1.2),
-    Frame("number there", ("present", "past"), _choose_setting, _render_number_there),
+    Frame("number there", ("present", "past"), _choose_number_there, _render_number_there),
     Frame("near here", _STATES, _choose_nearby, _render_nearby, 0.3),
     Frame("where", ("question",), lambda random, form: Slots(noun=pick(random, _TOWN)), _render_where, 0.1),
     Frame("the way", ("question",), lambda random, form: Slots(noun=pick(random, _TOWN)), _render_the_way, 0.1),
     Frame("position", _STATES, _choose_position, _render_position, 0.8),
     Frame("going", ("past", "past negative", "past question"), _choose_going(PAST_TIMES), _render_going, 1.5),
-    Frame("going often", ("present", "question", "past"), _choose_going(HABIT_TIMES), _render_going),
+    Frame("going often", ("present", "question", "past"), _choose_going_often, _render_going),
     Frame("going later", _STATES, _choose_going(FUTURE_TIMES), _render_going_later, 1.2),
     Frame("wish to go", (*_STATES, "past"), _choose_goal, _render_wish_to_go),
     Frame("having been", _STATES, _choose_visited, _render_been),

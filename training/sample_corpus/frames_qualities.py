@@ -273,7 +273,11 @@ def _render_wearing(slots: Slots, form: Form) -> Rendered:
     noun, adjective = _described(slots)
     subject = slots.subject
     assert subject is not None
-    english = [*be_clause(subject, form), "wearing", _quality_phrase(noun, adjective)]
+    english = [
+        *be_clause(subject, form),
+        "wearing",
+        _quality_phrase(noun, adjective, in_general=subject.person == "plural" and subject.name != "you"),
+    ]
     middle = [f"{adjective.before_noun}{noun.japanese}を"]
     predicate = simple(te_iru(_putting_on(noun)), form)
     japanese = japanese_patterns(subject.topic(), NOTHING, middle, predicate, question=is_question(form))

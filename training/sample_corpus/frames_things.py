@@ -40,6 +40,20 @@ _LIKED = nouns_of(
     "landscape",
     "pluck instrument",
 )
+_LIKED_BY_CHILDREN = nouns_of(
+    "animal",
+    "edible",
+    "soft drink",
+    "subject",
+    "sport",
+    "martial art",
+    "music",
+    "reading",
+    "show",
+    "flower",
+    "season",
+    "vehicle",
+)
 _WANTED = nouns_of(
     "pet", "household goods", "clothes for sale", "vehicle", "personal machine", "stationery", "hobby thing", "reading"
 )
@@ -76,7 +90,7 @@ def _feeling(verb: str, word: str) -> Callable[[Slots, Form], Rendered]:
 
 
 def _choose_child(random: Random, form: Form) -> Slots:
-    return Slots(choose_subject(random, form), noun=pick(random, _LIKED))
+    return Slots(choose_subject(random, form), noun=pick(random, _LIKED_BY_CHILDREN))
 
 
 def _render_as_child(slots: Slots, form: Form) -> Rendered:
@@ -102,8 +116,8 @@ def _choose_two(nouns_by_topic: dict[str, list[Noun]]) -> Callable[[Random, Form
 
 
 def _comparable_likes() -> dict[str, list[Noun]]:
-    classes = ("pet", "wild animal", "fruit", "dish", "cup drink", "glass drink", "language", "subject", "sport", "season",
-               "flower", "city", "music genre")  # fmt: skip
+    classes = ("pet", "wild animal", "fruit", "dish", "soft drink", "alcohol", "language", "subject", "sport", "season",
+               "named flower", "city", "music genre")  # fmt: skip
     return {name: list(nouns_of(name)) for name in classes}
 
 
@@ -238,7 +252,7 @@ def _render_bought_number(slots: Slots, form: Form) -> Rendered:
 
 def _choose_bought(random: Random, form: Form) -> Slots:
     number = 2 + int(random.random() * 4)
-    time = pick(random, [time for time in PAST_TIMES if time.kind == "day"])
+    time = pick(random, [time for time in PAST_TIMES if time.suits(("day",))])
     return Slots(choose_subject(random, form), noun=pick(random, _SOLD_BY_NUMBER), extra=(number, time))
 
 
@@ -343,7 +357,7 @@ def _render_gift(slots: Slots, form: Form) -> Rendered:
 
 
 _GIFTS = nouns_of("clothes for sale", "gift")
-_DAYS = tuple(time for time in PAST_TIMES if time.kind == "day")
+_DAYS = tuple(time for time in PAST_TIMES if time.suits(("day",)))
 _SOLD_BY_NUMBER = _buyable()
 _COUNTED_GOODS = nouns_of("owned in number")
 _ORDERED = nouns_of("cup drink", "glass drink", "countable food")

@@ -93,12 +93,16 @@ def translation_rows(random: Random, pair: Pair, *, canonical_only: bool = False
 
 
 def _form_change_row(random: Random, pair: Pair, task: str) -> Row | None:
+    """Returns a row that asks for another form, or None where no one would ask for it."""
     targets, english_wordings, japanese_wordings = _CHANGES[task]
     form = targets.get(pair.form)
-    # "Do I like dogs?" is no question anyone asks.
-    if form not in pair.forms or (task == "make_question" and pair.subject in ("i", "we")):
+    # "Do I like dogs?" and "Is my father kind?" are no questions anyone asks.
+    is_about_oneself = pair.subject in ("i", "we") or pair.english.startswith(("My ", "I "))
+    if form not in pair.forms or (task == "make_question" and is_about_oneself):
         return None
     changed = pair.in_form(cast(Form, form))
+    if changed.english.startswith(("What", "How")) != pair.english.startswith(("What", "How")):
+        return None
     if random.random() < 0.5:
         return _row(task, random.choice(english_wordings), pair.english, changed.english, ())
     polite = tuple(text for text in changed.japanese_references if text not in changed.plain_japanese)
@@ -126,6 +130,11 @@ def _politeness_row(random: Random, pair: Pair) -> Row:
 
 def other_row(random: Random, pair: Pair) -> Row:
     """Returns a row that asks for anything but a translation: another form, or something about politeness."""
-    task = random.choice(("make_question", "make_negative", "make_past", "politeness"))
-    row = _form_change_row(random, pair, task) if task in _CHANGES else None
-    return row if row is not None else _politeness_row(random, pair)
+    tasks = list(_CHANGES)
+    random.shuffle(tasks)
+    if random.random() < 0.7:
+        for task in tasks:
+            row = _form_change_row(random, pair, task)
+            if row is not None:
+                return row
+    return _politeness_row(random, pair)

@@ -92,7 +92,7 @@ def singular(noun: Noun) -> Options:
     if noun.kind == "count":
         many = en.plural(noun.english)
         return (en.with_article(noun.english), f"the {noun.english}", many, f"the {many}", f"some {many}")
-    return generic(noun)
+    return (*generic(noun), f"some {noun.english}") if noun.kind in ("mass", "pair") else generic(noun)
 
 
 def generic(noun: Noun) -> Options:
@@ -101,7 +101,7 @@ def generic(noun: Noun) -> Options:
         many = en.plural(noun.english)
         return (many, en.with_article(noun.english), f"the {noun.english}", f"the {many}")
     if noun.kind in ("mass", "pair"):
-        return (noun.english, f"the {noun.english}", f"some {noun.english}")
+        return (noun.english, f"the {noun.english}")
     return (noun.english,) if noun.kind == "bare" else (f"the {noun.english}",)
 
 
@@ -114,6 +114,12 @@ def definite(noun: Noun) -> Options:
 
 def owned(noun: Noun, possessive: str) -> Options:
     """Returns "my hat" with the readings the bare Japanese noun has."""
+    if possessive in ("our", "their") and noun.kind == "count":
+        return (
+            f"{possessive} {en.plural(noun.english)}",
+            f"{possessive} {noun.english}",
+            f"the {en.plural(noun.english)}",
+        )
     return (f"{possessive} {noun.english}", f"the {noun.english}")
 
 
