@@ -70,6 +70,7 @@ def start(tmp_path, tiny_model, tiny_tokenizer, examples):
             tokenizer=tiny_tokenizer,
             train_dataset=examples,
             validation_dataset=examples,
+            test_dataset=None,
             data_collator=Seq2SeqCollator(tiny_tokenizer),
         )
         if watcher is not None:

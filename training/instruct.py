@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from datasets import Dataset
+from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -17,9 +18,10 @@ from transformers import (
 
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
+from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
-from kakehashi.training.instruction_rows import InstructionColumns
-from kakehashi.training.run import build_run, finish_run, train
+from kakehashi.training.instruction_rows import InstructionColumns, is_empty, read_conversations
+from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
@@ -53,9 +55,8 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     splits = load_splits(arguments, training_arguments.seed)
 
     # 3. Rows to ids.
-    train_dataset = _tokenize(splits.train, tokenizer, arguments, config)
-    validation_dataset = (
-        None if splits.validation is None else _tokenize(splits.validation, tokenizer, arguments, config)
+    train_dataset, validation_dataset, test_dataset = (
+        _tokenize(rows, tokenizer, arguments, config) for rows in (splits.train, splits.validation, splits.test)
     )
 
     # 4. The model, in the shape of what it starts from.
@@ -72,30 +73,66 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
         tokenizer=tokenizer,
         train_dataset=train_dataset,
         validation_dataset=validation_dataset,
+        test_dataset=test_dataset,
         data_collator=Seq2SeqCollator(tokenizer) if config.is_encoder_decoder else CausalLMCollator(tokenizer),
     )
     train(run, checkpoint)
-    return finish_run(run)
+    answered = splits.validation if arguments.generation_examples else None
+    return finish_run(run, {} if answered is None else _measure_answers(run, answered, arguments))
+
+
+def _columns(arguments: InstructArguments) -> InstructionColumns:
+    """Returns where instruction and answer stand in a row."""
+    return InstructionColumns(
+        source_column=arguments.source_column,
+        target_column=arguments.target_column,
+        source_template=tuple(arguments.source_template or ()),
+        target_template=tuple(arguments.target_template or ()),
+    )
 
 
 def _tokenize(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, arguments: InstructArguments, config: PreTrainedConfig
-) -> Dataset:
-    """Returns the rows as sources and targets in the form that the model's shape needs."""
+    rows: Dataset | None, tokenizer: PreTrainedTokenizerBase, arguments: InstructArguments, config: PreTrainedConfig
+) -> Dataset | None:
+    """Returns the rows as sources and targets in the form that the model's shape needs; None if there are no rows."""
+    if rows is None:
+        return None
     return tokenize_instructions(
         rows,
         tokenizer,
-        columns=InstructionColumns(
-            source_column=arguments.source_column,
-            target_column=arguments.target_column,
-            source_template=tuple(arguments.source_template or ()),
-            target_template=tuple(arguments.target_template or ()),
-        ),
+        columns=_columns(arguments),
         max_source_length=arguments.max_source_length,
         max_target_length=arguments.max_target_length,
         is_encoder_decoder=config.is_encoder_decoder,
         num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
     )
+
+
+def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> dict[str, float]:
+    """Returns exact match, chrF and BLEU of the model's answers to the first validation rows, as `eval_*`."""
+    columns = _columns(arguments)
+    conversations = [
+        conversation
+        for index, row in enumerate(rows.select(range(min(len(rows), arguments.generation_examples))))
+        for conversation in read_conversations(row, columns, index)
+        if not is_empty(conversation)
+    ]
+    questions = Questions([messages for messages, _ in conversations], [[answer] for _, answer in conversations])
+    settings = {
+        "batch_size": run.training_arguments.per_device_eval_batch_size,
+        "max_new_tokens": arguments.max_target_length,
+    }
+    disable = run.training_arguments.disable_tqdm
+    with tqdm(desc="answer", total=len(conversations), leave=False, disable=disable) as bar:
+        measured = evaluate_generation(
+            run.trainer.model.eval(),
+            run.tokenizer,
+            questions,
+            target_language=arguments.target_language,
+            on_batch=bar.update,
+            **settings,
+        )
+    return {f"eval_{name}": value for name, value in measured.scores.items()}
 
 
 def remember_translation_templates(config: PreTrainedConfig, arguments: InstructArguments) -> None:

@@ -27,6 +27,7 @@ from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressB
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.recipe import resolved_recipe
+from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.run_folder import fill_run_folder
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
@@ -49,6 +50,7 @@ class Run:
         training_arguments: Trainer's arguments.
         trainer: Trainer, ready to train.
         tokenizer: Saved beside the model.
+        test_dataset: Examples for one final test; None for none.
         counter: Counts tokens.
         interruption: Watches for Ctrl-C and SIGTERM.
         bar: The progress bar.
@@ -59,6 +61,7 @@ class Run:
     training_arguments: Seq2SeqTrainingArguments
     trainer: Trainer
     tokenizer: PreTrainedTokenizerBase
+    test_dataset: Dataset | None
     counter: TokenCounter
     interruption: Interruption
     bar: ProgressBar
@@ -71,8 +74,9 @@ def build_run(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train_dataset: Dataset,
+    train_dataset: Dataset | None,
     validation_dataset: Dataset | None,
+    test_dataset: Dataset | None,
     data_collator: Callable[..., Any],
     compute_metrics: Callable[..., Any] | None = None,
 ) -> Run:
@@ -86,13 +90,16 @@ def build_run(
         tokenizer: Its tokenizer.
         train_dataset: Tokenized examples.
         validation_dataset: The same for validation; None for none.
+        test_dataset: The same for one final test; None for none.
         data_collator: Makes a batch of examples.
         compute_metrics: Validation metrics beside the loss; None for the loss alone.
 
     Raises:
         ValueError: If there is nothing to train on.
     """
-    _require_examples(train_dataset, "train_files")
+    for key, dataset in (("train", train_dataset), ("validation", validation_dataset), ("test", test_dataset)):
+        if dataset is not None and len(dataset) == 0:
+            raise ValueError(f"`{key}_files` must give at least one example, got none")
     recipe = resolved_recipe(arguments, training_arguments)
     _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)
     trainer = RepeatableTrainer(
@@ -103,6 +110,8 @@ def build_run(
         processing_class=tokenizer,
         data_collator=data_collator,
         compute_metrics=compute_metrics,
+        # Trainer has no name for it, but takes any optimizer.
+        optimizers=(muon_adamw(model, training_arguments) if arguments.use_muon else None, None),
     )
     budget = None if arguments.max_minutes is None else TimeBudget(arguments.max_minutes)
     counter, interruption, bar = TokenCounter(), Interruption(), ProgressBar(budget)
@@ -115,12 +124,7 @@ def build_run(
             trainer.add_callback(watcher)
     if budget is not None:
         trainer.lr_scheduler = budget.make_scheduler(training_arguments, trainer.create_optimizer())
-    return Run(command, recipe, training_arguments, trainer, tokenizer, counter, interruption, bar)
-
-
-def _require_examples(dataset: Dataset, key: str) -> None:
-    if len(dataset) == 0:
-        raise ValueError(f"`{key}` must give at least one example, got none")
+    return Run(command, recipe, training_arguments, trainer, tokenizer, test_dataset, counter, interruption, bar)
 
 
 def _longest_first(dataset: Dataset) -> Dataset:
@@ -225,6 +229,9 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
     }
     if trainer.eval_dataset is not None:
         metrics.update(_final_validation(run))
+    if run.test_dataset is not None:
+        with _one_bar(run.bar):
+            metrics.update(trainer.evaluate(_longest_first(run.test_dataset), metric_key_prefix="test"))
     metrics.update(extra_metrics or {})
     with _readable_disk_full(Path(run.training_arguments.output_dir)), _one_bar(run.bar):
         fill_run_folder(

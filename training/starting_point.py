@@ -13,6 +13,7 @@ from kakehashi.training.arguments import StageArguments
 from kakehashi.training.console import notify, quiet_library
 
 _WEIGHT_FILES = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+_HEAD_PREFIXES = ("score.", "classifier.", "classification_head.")
 _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
@@ -132,9 +133,16 @@ def start_model(auto_class: Any, config: PreTrainedConfig, arguments: StageArgum
 def _load_quietly(auto_class: Any, config: PreTrainedConfig, name: str) -> PreTrainedModel:
     """Loads a model and says in one line what the library would report as a table of keys."""
     with quiet_library():
-        model, info = auto_class.from_pretrained(name, config=config, output_loading_info=True)
+        model, info = auto_class.from_pretrained(
+            name, config=config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     line = f"{type(model).__name__} from {name}, {model.num_parameters():,} parameters"
-    new = sorted(info["missing_keys"])
+    resized = {key for key, *_ in info["mismatched_keys"]}
+    # A classifier may get another number of classes; any other size comes from a configuration that does not fit.
+    wrong = sorted(key for key in resized if not key.startswith(_HEAD_PREFIXES))
+    if wrong:
+        raise ValueError(f"`config_overrides` must keep the sizes of the weights in {name}, got others for {wrong[0]}")
+    new = sorted({*info["missing_keys"], *resized})
     if new:
         modules = sorted({key.rsplit(".", 1)[0] for key in new})
         line += f"; new, to be trained: {', '.join(modules[:4])}{' …' if len(modules) > 4 else ''}"
@@ -152,8 +160,11 @@ def adopt_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model: Model to change in place.
         tokenizer: Gives pad, bos and eos.
     """
-    places = [model.config] if model.generation_config is None else [model.config, model.generation_config]
-    for place in places:
+    # A model that cannot write has no settings for it.
+    generation_config = getattr(model, "generation_config", None)
+    for place in (model.config, generation_config):
+        if place is None:
+            continue
         for name in _SPECIAL_IDS:
             setattr(place, name, getattr(tokenizer, name))
         if model.config.is_encoder_decoder:

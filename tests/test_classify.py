@@ -1,0 +1,107 @@
+"""Classification from labelled rows to a model that answers with names."""
+
+import logging
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from kakehashi.training.arguments import ClassifyArguments
+from kakehashi.training.classify import run_classify
+from kakehashi.training.inference import classify_texts, load_for_classification
+from kakehashi.training.recipe import parse_recipe
+
+
+def write_table(path, rows):
+    path.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    return [str(path)]
+
+
+@pytest.fixture
+def rows(tiny_sentences):
+    return [(text, "en" if index < 5 else "ja") for index, text in enumerate(tiny_sentences)]
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_model_dir, rows):
+    files = write_table(tmp_path / "rows.tsv", rows)
+    return {
+        "model": str(tiny_model_dir),
+        "train_files": files,
+        "validation_files": files,
+        "max_steps": 2,
+        "max_length": 64,
+        "learning_rate": 0.003,
+        "per_device_train_batch_size": 10,
+        "logging_steps": 2,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "output_dir": str(tmp_path / "run"),
+    }
+
+
+def run(recipe, **keys):
+    return run_classify(*parse_recipe(ClassifyArguments, {**recipe, **keys}))
+
+
+def test_texts_are_told_apart_by_name(recipe, tmp_path, tiny_sentences, capsys):
+    metrics = run(recipe, max_steps=40, test_files=recipe["train_files"])
+    assert metrics["eval_accuracy"] == metrics["eval_macro_f1"] == metrics["test_accuracy"] == 1.0
+    model, tokenizer = load_for_classification(tmp_path / "run")
+    assert model.config.id2label == {0: "en", 1: "ja"}
+    assert model.config.label2id == {"en": 0, "ja": 1}
+    answers = classify_texts(model, tokenizer, tiny_sentences)
+    assert [label for label, _ in answers] == ["en"] * 5 + ["ja"] * 5
+    told = capsys.readouterr().err
+    assert told.count("KakehashiForSequenceClassification") == 1
+    assert "new, to be trained: score" in told
+    assert "You should probably TRAIN" not in told
+
+
+def test_a_classifier_gets_other_classes(recipe, tmp_path, rows):
+    run(recipe)
+    files = write_table(tmp_path / "other.tsv", [(text, f"class {index % 3}") for index, (text, _) in enumerate(rows)])
+    second = str(tmp_path / "second")
+    run(recipe, model=str(tmp_path / "run"), train_files=files, validation_files=files, output_dir=second)
+    assert AutoModelForSequenceClassification.from_pretrained(second).config.num_labels == 3
+
+
+def test_a_single_label_is_refused(recipe, tmp_path, rows):
+    files = write_table(tmp_path / "single.tsv", [(text, "same") for text, _ in rows])
+    with pytest.raises(ValueError, match=r"at least two different labels, .*`same`"):
+        run(recipe, train_files=files)
+
+
+def test_a_label_that_only_the_test_rows_have_is_told_before_training(recipe, tmp_path, rows, monkeypatch):
+    files = write_table(tmp_path / "test.tsv", [*rows, ("新しい。", "zh")])
+    monkeypatch.setattr("kakehashi.training.classify.train", lambda *_: pytest.fail("trained in vain"))
+    with pytest.raises(ValueError, match=r"test\.tsv: Every label in `label` .*row 11 has 'zh'; known are `en`, `ja`"):
+        run(recipe, test_files=files)
+
+
+def test_an_absent_column_lists_those_present(recipe):
+    with pytest.raises(ValueError, match="has no column `topic`; the columns present are `text`, `label`"):
+        run(recipe, label_column="topic")
+
+
+def test_texts_longer_than_the_model_are_cut_with_one_warning_that_counts(recipe, caplog):
+    del recipe["validation_files"]
+    with caplog.at_level(logging.WARNING):
+        metrics = run(recipe, max_length=8)
+    counted = [record.message for record in caplog.records if "longer than 8 tokens" in record.message]
+    assert len(counted) == 1
+    assert "eval_loss" not in metrics
+
+
+def test_decimal_labels_are_met_as_numbers(recipe, tmp_path, rows):
+    lines = "".join(f'{{"text": "{text}", "label": {index / 4}}}\n' for index, (text, _) in enumerate(rows))
+    (tmp_path / "numbers.jsonl").write_text(lines, encoding="utf-8")
+    files = [str(tmp_path / "numbers.jsonl")]
+    metrics = run(recipe, train_files=files, validation_files=files)
+    assert "eval_loss" in metrics and "eval_accuracy" not in metrics
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
+    assert (config.problem_type, config.num_labels) == ("regression", 1)
+
+
+def test_a_size_other_than_that_of_the_weights_is_refused(recipe):
+    with pytest.raises(ValueError, match="`config_overrides` must keep the sizes of the weights in"):
+        run(recipe, config_overrides={"intermediate_size": 48})

@@ -1,0 +1,116 @@
+"""Pretraining from a text file to a loadable folder, in each of the three shapes."""
+
+import json
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from kakehashi.training.arguments import PretrainArguments
+from kakehashi.training.pretrain import longest_piece, run_pretrain
+from kakehashi.training.recipe import parse_recipe
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_tokenizer, tiny_sentences):
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join([*tiny_sentences, " ".join(tiny_sentences)]), encoding="utf-8")
+    return {
+        "preset": "nano",
+        "config_overrides": SIZES,
+        "tokenizer": str(tmp_path / "tokenizer"),
+        "train_files": [str(corpus)],
+        "validation_split": 0.2,
+        "max_source_length": 16,
+        "max_target_length": 16,
+        "max_length": 16,
+        "max_steps": 12,
+        "learning_rate": 0.01,
+        "per_device_train_batch_size": 4,
+        "logging_steps": 2,
+        "eval_strategy": "steps",
+        "eval_steps": 6,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "output_dir": str(tmp_path / "run"),
+    }
+
+
+def run(recipe, **keys):
+    return run_pretrain(*parse_recipe(PretrainArguments, {**recipe, **keys}))
+
+
+@pytest.mark.parametrize(
+    ("objective", "auto_class"),
+    [
+        ("encoder-decoder", AutoModelForSeq2SeqLM),
+        ("causal-lm", AutoModelForCausalLM),
+        ("masked-lm", AutoModelForMaskedLM),
+    ],
+)
+def test_every_objective_learns_and_leaves_a_folder_of_its_shape(recipe, tmp_path, objective, auto_class):
+    metrics = run(recipe, objective=objective)
+    log = json.loads((tmp_path / "run" / "log_history.json").read_text())
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < losses[0]
+    assert metrics["eval_loss"] > 0
+    model, info = auto_class.from_pretrained(tmp_path / "run", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert type(model).__name__ in AutoConfig.from_pretrained(tmp_path / "run").architectures
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
+    starts_with_bos = tokenizer("I love cats.")["input_ids"][0] == tokenizer.bos_token_id
+    assert starts_with_bos == (objective == "causal-lm")
+
+
+def test_validation_draws_the_same_gaps_each_time(recipe, tmp_path):
+    run(recipe, learning_rate=0.0, eval_steps=4, max_steps=8)
+    log = json.loads((tmp_path / "run" / "log_history.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert len(losses) == 2
+    assert losses[0] == losses[1]
+
+
+def test_a_run_starts_from_an_earlier_one(recipe, tmp_path, capsys):
+    run(recipe)
+    recipe = {key: value for key, value in recipe.items() if key not in ("preset", "config_overrides", "tokenizer")}
+    run(recipe, model=str(tmp_path / "run"), output_dir=str(tmp_path / "second"), max_steps=1)
+    assert "KakehashiForConditionalGeneration from" in capsys.readouterr().err
+
+
+def test_a_longest_piece_leaves_room_for_what_the_objective_adds():
+    lengths = {"max_source_length": 20, "max_target_length": 10, "max_length": 30}
+    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=1.0)) == 10
+    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=0.0)) > 10
+    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=0.5)) == 10
+    assert longest_piece(PretrainArguments(**lengths, objective="causal-lm")) == 28
+    assert longest_piece(PretrainArguments(**lengths, objective="masked-lm")) == 29
+    with pytest.raises(ValueError, match="`max_length` must be more than 2, got 2"):
+        longest_piece(PretrainArguments(max_length=2, objective="causal-lm"))
+    with pytest.raises(ValueError, match="`max_source_length` and `max_target_length` must be at least 2"):
+        longest_piece(PretrainArguments(max_target_length=1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "corpus.txt"), (b"", "empty"), (b"good line\n\xff\xfe bad\n", "line 2")],
+)
+def test_a_corpus_that_cannot_be_read_is_named(recipe, tmp_path, content, message):
+    corpus = tmp_path / "corpus.txt"
+    corpus.unlink() if content is None else corpus.write_bytes(content)
+    with pytest.raises((ValueError, OSError), match=message):
+        run(recipe)
+
+
+def test_an_absent_column_lists_those_present(recipe):
+    with pytest.raises(ValueError, match="has no column `body`; the columns present are `text`"):
+        run(recipe, text_column="body")
