@@ -51,6 +51,7 @@ class KakehashiRotaryEmbedding(nn.Module):
     def __init__(self, config: KakehashiConfig) -> None:
         super().__init__()
         self.config = config
+        assert config.rope_parameters is not None
         self.rope_type = config.rope_parameters["rope_type"]
         self.max_seq_len_cached = self.original_max_seq_len = config.max_position_embeddings
         compute = ROPE_INIT_FUNCTIONS.get(self.rope_type, self.compute_default_rope_parameters)
@@ -64,16 +65,19 @@ class KakehashiRotaryEmbedding(nn.Module):
         config: KakehashiConfig, device: torch.device | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, float]:
         """The angle per position of each feature pair, `(head_dim / 2,)`, and the factor 1.0 on cosines and sines."""
+        assert config.rope_parameters is not None
+        assert config.head_dim is not None
         exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
         return config.rope_parameters["rope_theta"] ** -exponents, 1.0
 
     def _apply(self, fn: Callable, recurse: bool = True) -> KakehashiRotaryEmbedding:
         # A cast of the whole model must not reach the tables: in bfloat16 the angles of far positions blur.
-        tables = dict(self._buffers)
+        tables = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, table in tables.items():
-            if self._buffers[name].dtype != table.dtype:
-                self._buffers[name] = table.to(self._buffers[name].device)
+            moved = self.get_buffer(name)
+            if moved.dtype != table.dtype:
+                self._buffers[name] = table.to(moved.device)
         return self
 
     @torch.no_grad()
@@ -158,6 +162,9 @@ class KakehashiAttention(nn.Module):
 
     def __init__(self, config: KakehashiConfig, layer_idx: int, *, is_causal: bool, is_cross: bool = False) -> None:
         super().__init__()
+        # The configuration has filled both in.
+        assert config.head_dim is not None
+        assert config.num_key_value_heads is not None
         self.config = config
         self.layer_idx = layer_idx
         self.is_causal = is_causal
@@ -270,7 +277,7 @@ class KakehashiCrossAttention(KakehashiAttention):
         """
         queries = self.project_queries(hidden_states)
         if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
-            layer = past_key_values.cross_attention_cache.layers[self.layer_idx]
+            layer: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
             keys, values = layer.keys, layer.values
         else:
             keys, values = self.project_keys_values(encoder_hidden_states)

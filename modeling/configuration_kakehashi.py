@@ -210,6 +210,10 @@ class KakehashiConfig(PreTrainedConfig):
         Raises:
             ValueError: Naming the field, what it must be and what it is.
         """
+        # Filled in by `__post_init__`, whatever was given.
+        assert self.num_key_value_heads is not None
+        assert self.head_dim is not None
+        assert self.rope_parameters is not None
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
         for name in (*sizes, "head_dim", "max_position_embeddings"):
             if getattr(self, name) < 1:

@@ -59,7 +59,7 @@ class KakehashiModel(KakehashiPreTrainedModel):
 
     def __init__(self, config: KakehashiConfig) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Module = nn.Embedding(config.vocab_size, config.hidden_size)
         # FSDP2 shards tied weights only where all owners hold the same embedding object.
         self.encoder = KakehashiEncoder(config, self.embed_tokens) if config.shape != "decoder" else None
         self.decoder = KakehashiDecoder(config, self.embed_tokens) if config.shape != "encoder" else None
@@ -89,16 +89,16 @@ class KakehashiModel(KakehashiPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        decoder_position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput | BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions:
@@ -123,6 +123,7 @@ class KakehashiModel(KakehashiPreTrainedModel):
             An encoder-decoder's `Seq2SeqModelOutput`, or the output of its one stack.
         """
         if self.encoder is None:
+            assert self.decoder is not None
             return self.decoder(
                 input_ids,
                 attention_mask,
@@ -132,17 +133,20 @@ class KakehashiModel(KakehashiPreTrainedModel):
                 use_cache=use_cache,
                 **kwargs,
             )
+        source: BaseModelOutput
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+            source = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+        elif isinstance(encoder_outputs, (tuple, list)):
+            source = BaseModelOutput(*encoder_outputs)
+        else:
+            source = encoder_outputs
         if self.decoder is None or (decoder_input_ids is None and decoder_inputs_embeds is None):
-            return encoder_outputs
+            return source
         decoder_outputs = self.decoder(
             decoder_input_ids,
             decoder_attention_mask,
             decoder_position_ids,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=source.last_hidden_state,
             encoder_attention_mask=attention_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
@@ -155,9 +159,9 @@ class KakehashiModel(KakehashiPreTrainedModel):
             decoder_hidden_states=decoder_outputs.hidden_states,
             decoder_attentions=decoder_outputs.attentions,
             cross_attentions=decoder_outputs.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=source.last_hidden_state,
+            encoder_hidden_states=source.hidden_states,
+            encoder_attentions=source.attentions,
         )
 
 
@@ -276,23 +280,33 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
     shape = "encoder-decoder"
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """Decoder inputs `(batch, target_length)` for the labels; the name that Transformers' collators call."""
-        return shift_right(labels, self.config.decoder_start_token_id, self.config.pad_token_id)
+        """Decoder inputs `(batch, target_length)` for the labels; the name that Transformers' collators call.
+
+        Raises:
+            ValueError: If the configuration has no start or padding id.
+        """
+        start_token_id, pad_token_id = self.config.decoder_start_token_id, self.config.pad_token_id
+        if start_token_id is None or pad_token_id is None:
+            raise ValueError(
+                "`decoder_start_token_id` and `pad_token_id` must be set to make decoder inputs from labels, "
+                f"got {start_token_id} and {pad_token_id}."
+            )
+        return shift_right(labels, start_token_id, pad_token_id)
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        decoder_position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        decoder_inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -366,16 +380,16 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
+        shift_labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithCrossAttentions:
         """Predicts each next token.
@@ -428,11 +442,11 @@ class KakehashiForMaskedLM(KakehashiTokenPredictionModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
@@ -471,6 +485,7 @@ class KakehashiClassificationModel(KakehashiPreTrainedModel):
         self.model = KakehashiModel(config)
         dropout = config.dropout if config.classifier_dropout is None else config.classifier_dropout
         self.dropout = nn.Dropout(dropout)
+        assert config.num_labels is not None
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
         self.post_init()
 
@@ -483,10 +498,10 @@ class KakehashiForSequenceClassification(KakehashiClassificationModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
@@ -534,11 +549,11 @@ class KakehashiForTokenClassification(KakehashiClassificationModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TokenClassifierOutput:

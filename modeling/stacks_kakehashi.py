@@ -171,9 +171,9 @@ class KakehashiStack(KakehashiPreTrainedModel):
 
     layer_class: type[nn.Module]
 
-    def __init__(self, config: KakehashiConfig, num_layers: int, embed_tokens: nn.Embedding | None = None) -> None:
+    def __init__(self, config: KakehashiConfig, num_layers: int, embed_tokens: nn.Module | None = None) -> None:
         super().__init__(config)
-        self.embed_tokens = embed_tokens or nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens: nn.Module = embed_tokens or nn.Embedding(config.vocab_size, config.hidden_size)
         self.embed_scale = math.sqrt(config.hidden_size) if config.scale_embedding else 1.0
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(self.layer_class(config, index) for index in range(num_layers))
@@ -187,7 +187,7 @@ class KakehashiStack(KakehashiPreTrainedModel):
         super()._init_weights(module)
         # By a mark on the layer itself: of a class outside Transformers, modules that own no parameter, such as the
         # attention around the projection, never come here.
-        if getattr(module, "writes_to_residual", False):
+        if isinstance(module, nn.Linear) and getattr(module, "writes_to_residual", False):
             init.normal_(module.weight, mean=0.0, std=(module.in_features * 2 * len(self.layers)) ** -0.5)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -226,17 +226,17 @@ class KakehashiEncoder(KakehashiStack):
         "attentions": OutputRecorder(KakehashiAttention, index=1, layer_name="self_attn"),
     }
 
-    def __init__(self, config: KakehashiConfig, embed_tokens: nn.Embedding | None = None) -> None:
+    def __init__(self, config: KakehashiConfig, embed_tokens: nn.Module | None = None) -> None:
         super().__init__(config, config.num_encoder_layers, embed_tokens)
 
     @merge_with_config_defaults
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
         """Encodes a batch.
@@ -274,7 +274,7 @@ class KakehashiDecoder(KakehashiStack):
         "cross_attentions": OutputRecorder(KakehashiCrossAttention, index=1, layer_name="cross_attn"),
     }
 
-    def __init__(self, config: KakehashiConfig, embed_tokens: nn.Embedding | None = None) -> None:
+    def __init__(self, config: KakehashiConfig, embed_tokens: nn.Module | None = None) -> None:
         super().__init__(config, config.num_decoder_layers, embed_tokens)
 
     def _new_cache(self) -> Cache:
@@ -286,13 +286,13 @@ class KakehashiDecoder(KakehashiStack):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        encoder_hidden_states: torch.FloatTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:

@@ -98,6 +98,12 @@ def test_a_model_without_anything_to_decode_says_so(tiny_model):
         tiny_model(random_ids())
 
 
+def test_labels_need_a_start_and_a_padding_id(tiny_model):
+    tiny_model.config.pad_token_id = None
+    with pytest.raises(ValueError, match=r"`decoder_start_token_id` and `pad_token_id` must be set .* got 1 and None"):
+        tiny_model.prepare_decoder_input_ids_from_labels(random_ids())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM])
 def test_logits_of_the_last_positions_alone_can_be_asked_for(build_tiny_model, model_class):
