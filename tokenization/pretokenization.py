@@ -5,8 +5,8 @@ shows where it starts: a kanji or katakana run opens it, hiragana closes it. Cut
 English words do, without a dictionary.
 
 ```
-"私は猫が大好きです。I don't love 12345 cats."
- 私は | 猫が | 大好きです | 。 | I |  don't |  love |  12 | 345 |  cats | .      (illustration with digits by three)
+"私は猫が大好きです。I don't love 1234 cats."
+ 私は|猫が|大好きです|。|I| don't| love| |12|34| cats|.
 ```
 
 The pattern uses explicit character ranges instead of script names, and nothing that only one regular-expression
