@@ -1,4 +1,4 @@
-"""An English-Japanese corpus made by a small grammar of our own, so that everything can be tried without a download."""
+"""An English-Japanese corpus made by a small grammar of our own, to try everything without a download."""
 
 from kakehashi.training.sample_corpus.corpus import Split, split_pairs, write_sample_corpus
 from kakehashi.training.sample_corpus.pairs import Pair, corpus_statistics, generate_pairs

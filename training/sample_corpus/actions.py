@@ -1,4 +1,4 @@
-"""The verbs of the sample corpus with their objects: who may do what to which nouns, and in which frames it sounds natural."""
+"""The verbs of the sample corpus with their objects: what may be done to which nouns, and where it sounds natural."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,10 +19,12 @@ class Action:
         japanese: The Japanese verb.
         objects: Nouns that may be the object; empty for a verb without object.
         topic: Topic of the sentence where no noun decides it.
-        determiner: Of a countable object in a statement: `"a"` (plural where it is said in general), `"one"` (singular
-            even then: "wear a tie every day"), `"many"` (plural: "bought eggs"), `"the"`, `"own"` ("wash my hands") or `"bare"`.
+        determiner: Of a countable object in a statement: `"a"` (plural where it is said in general), `"one"`
+            (singular even then: "wear a tie every day"), `"many"` (plural: "bought eggs"), `"the"`, `"own"` ("wash my
+            hands") or `"bare"`.
         frames: Letters of the frames in which the action is natural (see `FRAME_LETTERS`).
-        times: Classes of time words that go with it: `"near"` (only yesterday, not last week), `"day"`, `"part"` (this morning), `"long"` (last year).
+        times: Kinds of time words that go with it: `"near"` (only yesterday, not last week), `"day"`, `"part"` (this
+            morning), `"long"` (last year).
     """
 
     english: str
@@ -71,7 +73,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("touch {}", "に 触る/5", "", "touchable", "a", "pwnye", "day"),
     ("hug {}", "を 抱きしめる/1", "", "huggable", "the", "pwg", "near part"),
     ("draw {}", "の絵を 描く", "", "animal, flower", "a", "pfwgs", "day"),
-    ("take a picture of {}", "の写真を 撮る/5", "", "animal, landscape, flower, sight", "a", "pfwg", "day"),
+    ("take a picture of {}", "の写真を 撮る/5", "", "photographed", "a", "pfwg", "day"),
     # food
     ("eat {}", "を 食べる/1", "", "edible", "a", "hpfwrnygelbk", "day part"),
     ("eat {}", "を 食べる/1", "", "meal", "bare", "hpfgwm", "day"),

@@ -34,7 +34,7 @@ class Adjective:
         return f"adjective:{self.english}:{self.japanese}"
 
     def predicate(self, *, negative: bool = False, past: bool = False) -> Predicate:
-        """Returns 大きいです, 大きくないです, きれいです, …"""
+        """Returns the predicate: 大きいです, 大きくないです, きれいです."""
         conjugate = copula if self.is_na else i_adjective
         return conjugate(self.japanese, negative=negative, past=past)
 
@@ -63,7 +63,8 @@ _FURNISHED = "furniture, tableware, furnishing"
 _WORN = "top, outer, skirt, legwear, footwear, headwear, accessory, carried"
 _GOODS = f"{_FURNISHED}, appliance, vehicle, office machine, stationery, hobby thing, {_WORN}"
 
-# (english, 日本語, classes of nouns, single nouns); a trailing な marks a na-adjective, "*" one that things may become.
+# (english, 日本語, classes of nouns, single nouns); a trailing な marks a na-adjective,
+# "*" what things may become.
 _ROWS: tuple[tuple[str, str, str, str], ...] = (
     (
         "big",
@@ -164,7 +165,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "beautiful",
         "美しい",
         "flower, landscape, sky thing, sky count, writing, picture",
-        "castle, temple, kimono, tree, leaf, dress",
+        "castle, temple, kimono, tree, dress",
     ),
     ("clean", "きれいな*", "room", "hotel, river, lake, beach, restaurant, hospital"),
     ("dirty", "汚い*", "room", "shoes, river, lake, boots, beach, cup, towel"),

@@ -14,8 +14,8 @@ PRONOUNS: tuple[Subject, ...] = (
     Subject("they", "they", "their", "plural", ("彼ら",)),
 )
 _NAMES = (
-    "Ken:ケン:his Emi:エミ:her Taro:太郎:his Hanako:花子:her Yuki:ユキ:her Tom:トム:his Mary:メアリー:her Anna:アンナ:her "
-    "John:ジョン:his Lisa:リサ:her Mike:マイク:his Maria:マリア:her"
+    "Ken:ケン:his Emi:エミ:her Taro:太郎:his Hanako:花子:her Yuki:ユキ:her Tom:トム:his Mary:メアリー:her "
+    "Anna:アンナ:her John:ジョン:his Lisa:リサ:her Mike:マイク:his Maria:マリア:her"
 )
 NAMES: tuple[Subject, ...] = tuple(
     Subject(english, english, possessive, "third", (japanese + "さん", japanese))
@@ -76,7 +76,8 @@ class Relative:
 
 _RELATIVES = """father:父:お父さん:m:adult mother:母:お母さん:f:adult older_brother:兄:お兄さん:m:adult
 older_sister:姉:お姉さん:f:adult younger_brother:弟:弟さん:m:child younger_sister:妹:妹さん:f:child
-grandfather:祖父:おじいさん:m:old grandmother:祖母:おばあさん:f:old uncle:おじ:おじさん:m:adult aunt:おば:おばさん:f:adult
+grandfather:祖父:おじいさん:m:old grandmother:祖母:おばあさん:f:old
+uncle:おじ:おじさん:m:adult aunt:おば:おばさん:f:adult
 husband:夫:ご主人:m:adult wife:妻:奥さん:f:adult son:息子:息子さん:m:child daughter:娘:娘さん:f:child
 parents:両親:ご両親::adult cousin:いとこ:いとこ::adult friend:友達:友達::adult neighbor:近所の人:近所の人::adult"""
 RELATIVES: tuple[Relative, ...] = tuple(
@@ -114,14 +115,16 @@ def _times(rows: str) -> tuple[Time, ...]:
 
 
 PAST_TIMES = _times(
-    "yesterday:昨日:near, the day before yesterday:おととい:day, last Sunday:先週の日曜日に:day, last Saturday:先週の土曜日に:day,"
-    " two days ago:二日前に:day, three days ago:三日前に:day, last week:先週:day, this morning:今朝:part, last night:昨夜:part,"
-    " last month:先月:long, last year:去年:long, two years ago:二年前に:long, last summer:去年の夏に:long"
+    "yesterday:昨日:near, the day before yesterday:おととい:day, last Sunday:先週の日曜日に:day,"
+    " last Saturday:先週の土曜日に:day, two days ago:二日前に:day, three days ago:三日前に:day, last week:先週:day,"
+    " this morning:今朝:part, last night:昨夜:part, last month:先月:long, last year:去年:long,"
+    " two years ago:二年前に:long, last summer:去年の夏に:long"
 )
 FUTURE_TIMES = _times(
     "tomorrow:明日:near, the day after tomorrow:あさって:day, on Sunday:日曜日に:day, on Saturday:土曜日に:day,"
-    " on Monday:月曜日に:day, next week:来週:day, this weekend:今週末:day, tonight:今夜:part, tomorrow morning:明日の朝:part,"
-    " this afternoon:今日の午後:part, next month:来月:long, next year:来年:long, next summer:来年の夏に:long"
+    " on Monday:月曜日に:day, next week:来週:day, this weekend:今週末:day, tonight:今夜:part,"
+    " tomorrow morning:明日の朝:part, this afternoon:今日の午後:part, next month:来月:long, next year:来年:long,"
+    " next summer:来年の夏に:long"
 )
 HABIT_TIMES: tuple[Time, ...] = _times(
     "every day:毎日:near, every morning:毎朝:part, every evening:毎晩:part, on Sundays:毎週日曜日に:day,"

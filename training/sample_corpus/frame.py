@@ -72,6 +72,7 @@ class Frame:
         choose: Chooses words that make a natural sentence in the given form.
         render: Says them in both languages.
         weight: How often it is drawn, relative to the others.
+        may_hold_out: Whether its words may be held out; not where it alone tells something about them (the counter).
     """
 
     name: str
@@ -79,6 +80,7 @@ class Frame:
     choose: Callable[[Random, Form], Slots]
     render: Callable[[Slots, Form], Rendered]
     weight: float = 1.0
+    may_hold_out: bool = True
 
 
 def pick(random: Random, items: Sequence[Item]) -> Item:

@@ -72,7 +72,7 @@ def _choose(random: Random, form: Form, actions: Sequence[Action]) -> Slots:
 def _chooser(letter: str) -> Callable[[Random, Form], Slots]:
     actions = actions_for(letter)
     # An action is drawn as often as it has objects (within bounds), so that every word has its turn.
-    weighted = [action for action in actions for _ in range(min(12, max(2, len(action.objects))))]
+    weighted = [action for action in actions for _ in range(min(12, max(4, len(action.objects))))]
     return lambda random, form: _choose(random, form, weighted)
 
 
@@ -412,11 +412,13 @@ def _render_scene(slots: Slots, form: Form) -> Rendered:
 
 
 _choose_habitual = _timed_chooser("h", HABIT_TIMES)
-_FREQUENT = actions_for("h")
+# What one does daily without thinking is not told as happening "sometimes".
+_FREQUENT = tuple(action for action in actions_for("h") if action.determiner != "own")
 # Eating and drinking is liked for the taste; nobody calls it fun.
 _PLEASANT = tuple(action for action in actions_for("k") if action.english not in ("eat {}", "drink {}"))
 _ALL_SCENES = _scenes()
-_PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.suits(("day",)))
+# With a place in the sentence, the time word is a short one.
+_PLAIN_PAST_TIMES = tuple(time for time in PAST_TIMES if time.suits(("day",)) and len(time.english.split()) < 4)
 _STATES: tuple[Form, ...] = ("present", "negative", "question")
 
 ACTION_FRAMES: tuple[Frame, ...] = (

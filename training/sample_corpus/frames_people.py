@@ -75,6 +75,7 @@ _CONDITIONS: tuple[tuple[str, str, str], ...] = (
 # (English with {} for the person, particle, verb, uses: past, habit, later, wish)
 # What one does with people who live elsewhere.
 _OVER_A_DISTANCE = ("visit {}", "invite {}", "write a letter to {}")
+_AT_HOME = ("husband", "wife", "son", "daughter")
 _DEALINGS: tuple[tuple[str, str, str, str], ...] = (
     ("meet {}", "に", "会う", "plw"),
     ("call {}", "に", "電話する", "phlw"),
@@ -94,7 +95,11 @@ _REGARDS: tuple[tuple[str, str, str], ...] = (
     ("live with {}", "と", "暮らす"),
     ("know {} well", "をよく", "知る/5"),
 )
-_COUNTED_RELATIVES = ("older brother", "older sister", "younger brother", "younger sister", "uncle", "aunt", "cousin")
+_COUNTED_RELATIVES = tuple(f"{prefix} {word}" for prefix in ("older", "younger") for word in ("brother", "sister")) + (
+    "uncle",
+    "aunt",
+    "cousin",
+)
 _NUMBER_WORDS: dict[int, tuple[str, str]] = {
     3: ("three", "三"), 4: ("four", "四"), 5: ("five", "五"), 6: ("six", "六"), 7: ("seven", "七"), 8: ("eight", "八"),
     9: ("nine", "九"), 10: ("ten", "十"), 12: ("twelve", "十二"), 15: ("fifteen", "十五"), 30: ("thirty", "三十"),
@@ -112,7 +117,7 @@ def _trait(japanese: str, form: Form) -> Predicate:
 
 
 def _choose_relative(random: Random, form: Form, relatives: Sequence[Relative]) -> tuple[Relative, Subject]:
-    """Returns a relative and whose: the speaker's in statements, mostly the listener's in questions, or a named one's."""
+    """Returns a relative and whose: the speaker's, the listener's in a question, or now and then a named one's."""
     relative = pick(random, relatives)
     owners = [name for name in NAMES if _can_have(name, relative)]
     if random.random() < 0.35:
@@ -239,7 +244,7 @@ def _choose_dealing(use: str, times: Sequence[Time] = ()) -> Callable[[Random, F
     def choose(random: Random, form: Form) -> Slots:
         subject, relative = _choose_related(random, form, RELATIVES)
         dealing = pick(random, dealings)
-        while dealing[0] in _OVER_A_DISTANCE and relative.english in ("husband", "wife"):
+        while dealing[0] in _OVER_A_DISTANCE and relative.english in _AT_HOME:
             dealing = pick(random, dealings)
         keys = (relative.key, f"verb:{dealing[0].removesuffix(' {}')}")
         extra = (dealing, relative, pick(random, fitting) if fitting else None)

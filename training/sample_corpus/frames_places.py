@@ -315,8 +315,9 @@ def _render_origin(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese)
 
 
-_HOURS = tuple(
-    zip("one two three four five six seven eight nine ten eleven twelve".split(), "一 二 三 四 五 六 七 八 九 十 十一 十二".split(), strict=True)
+_HOURS: tuple[tuple[str, str], ...] = (
+    ("one", "一"), ("two", "二"), ("three", "三"), ("four", "四"), ("five", "五"), ("six", "六"), ("seven", "七"),
+    ("eight", "八"), ("nine", "九"), ("ten", "十"), ("eleven", "十一"), ("twelve", "十二"),
 )  # fmt: skip
 # (classes, verb in English, particle + verb in Japanese)
 _TIMETABLES: tuple[tuple[str, str, str], ...] = (
@@ -396,7 +397,7 @@ _TOWN = nouns_of("town place", "health place", "town goal")
 
 PLACE_FRAMES: tuple[Frame, ...] = (
     Frame("existence", (*_STATES, "past"), _choose_setting, _render_existence, 1.2),
-    Frame("number there", ("present", "past"), _choose_number_there, _render_number_there),
+    Frame("number there", ("present", "past"), _choose_number_there, _render_number_there, may_hold_out=False),
     Frame("near here", _STATES, _choose_nearby, _render_nearby, 0.3),
     Frame("where", ("question",), lambda random, form: Slots(noun=pick(random, _TOWN)), _render_where, 0.1),
     Frame("the way", ("question",), lambda random, form: Slots(noun=pick(random, _TOWN)), _render_the_way, 0.1),

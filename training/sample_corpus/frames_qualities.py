@@ -75,7 +75,7 @@ _DESIRABLE = frozenset(
     | _COLORS
 )
 _POSSESSED = (_DESIRABLE - {"comfortable"}) | {"old", "heavy", "short"}
-_LIKABLE = (_DESIRABLE - {"cheap", "expensive"}) | frozenset(
+_LIKABLE = (_DESIRABLE - {"cheap", "expensive", "comfortable", "useful"}) | frozenset(
     {
         "old",
         "sweet",
@@ -84,14 +84,13 @@ _LIKABLE = (_DESIRABLE - {"cheap", "expensive"}) | frozenset(
         "bitter",
         "cold",
         "hot",
-        "fresh",
         "gentle",
         "smart",
-        "interesting",
         "scary",
         "famous",
+        "short",
+        "difficult",
     }
-    | {"beautiful", "long", "short", "difficult", "quiet"}
 )
 _WORTH_BUYING = ("cheap", "cute", "useful", "light", "fresh", "warm", "comfortable")
 _NOT_WORTH_BUYING = ("expensive", "heavy", "old", "big", "small", "hard")
@@ -103,7 +102,7 @@ def _is_unique(noun: Noun) -> bool:
 
 
 def _choices(adjectives: Iterable[str], nouns: Iterable[Noun] | None = None) -> dict[Adjective, list[Noun]]:
-    """Returns for each adjective the nouns it may describe, among `nouns` where given; adjectives without any drop out."""
+    """Returns each adjective with the nouns it may describe (among `nouns` where given), if there are any."""
     among = None if nouns is None else set(nouns)
     found = {
         word: [noun for noun in word.nouns if among is None or noun in among]

@@ -116,8 +116,19 @@ def _choose_two(nouns_by_topic: dict[str, list[Noun]]) -> Callable[[Random, Form
 
 
 def _comparable_likes() -> dict[str, list[Noun]]:
-    classes = ("pet", "wild animal", "fruit", "dish", "soft drink", "alcohol", "language", "subject", "sport", "season",
-               "named flower", "city", "music genre")  # fmt: skip
+    classes: tuple[str, ...] = (
+        "pet",
+        "wild animal",
+        "fruit",
+        "dish",
+        "soft drink",
+        "alcohol",
+        "language",
+        "subject",
+        "sport",
+        "season",
+    )
+    classes += ("named flower", "city", "music genre")
     return {name: list(nouns_of(name)) for name in classes}
 
 
@@ -374,10 +385,25 @@ THING_FRAMES: tuple[Frame, ...] = (
     Frame("want", (*_STATES, "past"), _choose_among(_WANTED), _render_want, 1.5),
     Frame("have", _STATES, _choose_among(_OWNED), _render_have(_MOTSU), 1.2),
     Frame("have a pet", _STATES, _choose_among(nouns_of("pet")), _render_have(_KAU), 0.7),
-    Frame("have several", ("present",), _choose_number_of(_COUNTED_GOODS), _render_have_number(_MOTSU)),
-    Frame("have several pets", ("present",), _choose_number_of(nouns_of("pet")), _render_have_number(_KAU), 0.6),
-    Frame("buy several", ("past",), _choose_bought, _render_bought_number, 1.2),
-    Frame("give me several", ("request",), _choose_number_of(_ORDERED), _render_give_me_number, 0.5),
+    Frame(
+        "have several",
+        ("present",),
+        _choose_number_of(_COUNTED_GOODS),
+        _render_have_number(_MOTSU),
+        may_hold_out=False,
+    ),
+    Frame(
+        "have several pets",
+        ("present",),
+        _choose_number_of(nouns_of("pet")),
+        _render_have_number(_KAU),
+        0.6,
+        may_hold_out=False,
+    ),
+    Frame("buy several", ("past",), _choose_bought, _render_bought_number, 1.2, may_hold_out=False),
+    Frame(
+        "give me several", ("request",), _choose_number_of(_ORDERED), _render_give_me_number, 0.5, may_hold_out=False
+    ),
     Frame("price", ("question",), _choose_thing(_SOLD), _render_price, 0.6),
     Frame("belonging", _STATES, _choose_owner, _render_belonging),
     Frame("whose", ("question",), _choose_thing(_SMALL_OWNED), _render_whose, 0.4),

@@ -159,7 +159,7 @@ def _predicate(polite: str | tuple[str, ...], plain: str | tuple[str, ...]) -> P
 
 
 def verb(text: str) -> Verb:
-    """Returns the verb written as 食べる/1 (ichidan), 帰る/5 (godan) or, where the ending decides, 飲む, 勉強する, 来る.
+    """Returns the verb written as 食べる/1 (ichidan), 帰る/5 (godan), or 飲む, 来る where the ending decides.
 
     Raises:
         ValueError: If a verb in る carries no group, since 着る and 切る differ in nothing else.

@@ -69,7 +69,8 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         "count",
         "頭",
         "elephant:ゾウ lion:ライオン tiger:トラ bear:クマ monkey:サル:匹 giraffe:キリン"
-        " panda:パンダ fox:キツネ:匹 wolf:オオカミ penguin:ペンギン:羽 owl:フクロウ:羽 koala:コアラ deer:シカ zebra:シマウマ"
+        " panda:パンダ fox:キツネ:匹 wolf:オオカミ penguin:ペンギン:羽 owl:フクロウ:羽"
+        " koala:コアラ deer:シカ zebra:シマウマ"
         " kangaroo:カンガルー camel:ラクダ gorilla:ゴリラ",
     ),
     ("sea animal", "animals", "count", "頭", "dolphin:イルカ whale:クジラ seal:アザラシ"),
@@ -117,7 +118,8 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         "mass",
         "",
         "bread:パン rice:ご飯 meat:肉 fish:魚 chicken:鶏肉 beef:牛肉 pork:豚肉 cheese:チーズ"
-        " cabbage:キャベツ tofu:豆腐 melon:メロン watermelon:スイカ chocolate:チョコレート ice_cream:アイスクリーム yogurt:ヨーグルト fruit:果物",
+        " cabbage:キャベツ tofu:豆腐 melon:メロン watermelon:スイカ"
+        " chocolate:チョコレート ice_cream:アイスクリーム yogurt:ヨーグルト fruit:果物",
     ),
     ("meal", "food", "bare", "", "breakfast:朝ご飯 lunch:昼ご飯 dinner:晩ご飯"),
     ("cup drink", "food", "mass", "杯", "coffee:コーヒー green_tea:緑茶 black_tea:紅茶 cocoa:ココア"),
@@ -230,7 +232,7 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
     ),
     ("sky thing", "nature", "the", "", "moon:月 sky:空 sunset:夕日 sea:海"),
     ("sky count", "nature", "count", "つ", "star:星 cloud:雲 rainbow:虹"),
-    ("plant", "nature", "count", "本", "tree:木 leaf:葉:枚 stone:石:つ"),
+    ("plant", "nature", "count", "本", "tree:木"),
     ("season", "nature", "bare", "", "spring:春 summer:夏 autumn:秋 winter:冬"),
     (
         "room",
@@ -278,7 +280,8 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
         "bare",
         "",
         "soccer:サッカー baseball:野球 tennis:テニス basketball:バスケットボール"
-        " volleyball:バレーボール table_tennis:卓球 golf:ゴルフ badminton:バドミントン rugby:ラグビー chess:チェス shogi:将棋",
+        " volleyball:バレーボール table_tennis:卓球 golf:ゴルフ badminton:バドミントン"
+        " rugby:ラグビー chess:チェス shogi:将棋",
     ),
     ("martial art", "hobbies", "bare", "", "judo:柔道 karate:空手 kendo:剣道"),
     (
@@ -351,7 +354,8 @@ _GROUPS: tuple[tuple[str, str, NounKind, str, str], ...] = (
 _CLASSES: dict[str, str] = {
     "edible": "+snack +dish +ingredient apple orange banana peach pear strawberry tomato carrot cucumber",
     "drinkable": "+cup_drink +glass_drink",
-    "cookable": "sandwich hamburger cake cookie pancake rice_ball sushi tempura ramen curry pizza salad spaghetti udon",
+    "cookable": "sandwich hamburger cake cookie pancake rice_ball"
+    " sushi tempura ramen curry pizza salad spaghetti udon",
     "bakeable": "bread cake cookie pizza",
     "cuttable": "tomato potato carrot onion cucumber cabbage apple melon lemon meat bread cheese cake",
     "orderable": "+dish sandwich hamburger cake pancake coffee beer wine black_tea juice cocoa",
@@ -406,7 +410,8 @@ _CLASSES: dict[str, str] = {
     "favorite animal": "dog cat rabbit horse dolphin whale +wild_animal",
     "music genre": "jazz classical_music rock_music",
     "gift": "+reading +flower pen notebook dictionary cup clock vase lamp blanket towel cake",
-    "owned in number": "+top +skirt +legwear +footwear +headwear +stationery +reading +tableware bag watch chair camera umbrella ring"
+    "owned in number": "+top +skirt +legwear +footwear +headwear +stationery +reading +tableware"
+    " bag watch chair camera umbrella ring"
     " racket clock towel blanket",
     "office thing": "+office_machine",
     "fridge food": "apple orange peach lemon tomato carrot onion egg potato",
@@ -424,7 +429,8 @@ _CLASSES: dict[str, str] = {
     "swum": "sea river lake",
     "viewed": "+sky_thing star rainbow cloud waterfall mountain lake",
     "grown": "+flower tree",
-    "photographed nature": "+flower +landscape +sky_thing +sky_count",
+    "photographed": "+pet +livestock +wild_animal +sea_animal +small_animal +flower +landscape +sky_thing +sky_count"
+    " museum temple shrine castle",
     "repaired": "+appliance chair table door clock bed",
     "cleaned": "+room",
     "switched": "television air_conditioner fan lamp",
