@@ -127,6 +127,11 @@ def test_an_empty_file_is_refused(tmp_path, name):
     assert refusal(path) == f"`{path}` is empty."
 
 
+def test_documents_without_any_text_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"Column `text` of .* holds no text"):
+        list(iterate_texts(write(tmp_path, "t.jsonl", '{"text": " "}\n{"text": null}\n')))
+
+
 def test_a_file_without_rows_is_refused(tmp_path):
     for name, content in {"a.tsv": "en\tja\n", "b.json": "[]", "c.txt": "\n \n"}.items():
         assert refusal(write(tmp_path, name, content)).endswith(("has no rows.", "is empty."))

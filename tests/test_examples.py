@@ -1,4 +1,5 @@
 import logging
+from itertools import chain
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -42,7 +43,7 @@ def test_long_documents_are_split_evenly_and_nothing_is_lost(tiny_tokenizer, cap
     examples = tokenize_documents(Dataset.from_dict({"text": texts}), tiny_tokenizer, max_length=16)
     short = ids_of(tiny_tokenizer, texts[1])
     *pieces, last = examples["input_ids"]
-    assert last == short and sum(pieces, []) == ids_of(tiny_tokenizer, texts[0])
+    assert last == short and list(chain.from_iterable(pieces)) == ids_of(tiny_tokenizer, texts[0])
     assert max(map(len, pieces)) <= 16 and max(map(len, pieces)) - min(map(len, pieces)) <= 1
     assert caplog.messages == [
         "1 of 4 documents are longer than 16 tokens and were split.",
@@ -211,7 +212,7 @@ def test_decimal_numbers_are_kept_for_regression(tiny_tokenizer):
 
 
 def test_a_single_label_and_missing_labels_are_refused():
-    with pytest.raises(ValueError, match="Column `label` must hold at least two labels, but the only one is `act`"):
+    with pytest.raises(ValueError, match="at least two different labels, but the only one is `act`"):
         collect_label_names(Dataset.from_dict({"label": ["act", "act"]}), "label")
     with pytest.raises(ValueError, match="Every row must have a label in `label`, but row 2 has none"):
         collect_label_names(Dataset.from_dict({"label": ["act", None]}), "label")

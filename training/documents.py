@@ -125,11 +125,12 @@ def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iter
         One document, exactly as in the file.
 
     Raises:
-        ValueError: As for `load_rows` and `require_columns`, or a value is not text.
+        ValueError: As for `load_rows` and `require_columns`, or a value is not text, or nothing is written at all.
     """
     dataset = _open_rows(paths, "train", streaming=True)
     with _readable_errors(paths):
         require_columns(dataset, [text_column], paths)
+        is_empty = True
         for batch in dataset.select_columns([text_column]).iter(batch_size=1000):
             for text in batch[text_column]:
                 if text is not None and not isinstance(text, str):
@@ -138,7 +139,10 @@ def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iter
                         f"but a value is {text!r} ({type(text).__name__})."
                     )
                 if text and not text.isspace():
+                    is_empty = False
                     yield text
+        if is_empty:
+            raise ValueError(f"Column `{text_column}` of {_describe(paths)} holds no text.")
 
 
 def _looks_like_hub_id(name: str) -> bool:
@@ -181,7 +185,7 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
     builder = _builder_of(files)
     for file in files:
         _require_content(file, builder)
-    options = {
+    options: dict[str, Callable[[], dict[str, Any]]] = {
         # A byte order mark is no part of the first document.
         "text": lambda: {"encoding": "utf-8-sig"},
         # Otherwise rows with certain column names are taken for logs of coding agents and rebuilt.
@@ -189,7 +193,7 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
         "csv": lambda: _table_options(files, {"sep": ","}),
         "tsv": lambda: _table_options(files, {"sep": "\t", "quoting": _QUOTE_NONE}),
         "parquet": dict,
-    }[builder]
+    }
     with _readable_errors(files):
         dataset: Dataset | IterableDataset = load_dataset(
             "csv" if builder == "tsv" else builder,
@@ -197,7 +201,7 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
             data_files=[glob.escape(file) for file in files],
             split="train",
             streaming=streaming,
-            **options(),
+            **options[builder](),
         )
         if builder == "json" and isinstance(dataset, Dataset):
             # The JSON reader lets bytes that are not UTF-8 through; they would only fail when a row is used.

@@ -299,7 +299,14 @@ def _encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[
     """Returns the ids of each text without special tokens, and without a warning about long ones."""
     if not texts:
         return []
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
 
 
 def _read_row(row: dict[str, Any], columns: InstructionColumns, index: int) -> list[Conversation]:
@@ -326,7 +333,7 @@ def _assemble_source(
     room = max_length - len(head) - len(tail)
     excess = sum(map(len, turns)) - room
     oldest_first = [place for place, role in enumerate(roles) if role != "system"]
-    dropped = set()
+    dropped: set[int] = set()
     for place in oldest_first[:-1]:
         if sum(len(turns[each]) for each in dropped) < excess:
             dropped.add(place)
