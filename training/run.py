@@ -26,9 +26,9 @@ from kakehashi.training.arguments import StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
 from kakehashi.training.console import notify, quiet_library
-from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.optimizer import muon_adamw
-from kakehashi.training.run_folder import fill_run_folder
+from kakehashi.training.recipe import resolved_recipe
+from kakehashi.training.run_folder import fill_run_folder, output_folder
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
@@ -65,6 +65,13 @@ class Run:
     counter: TokenCounter
     interruption: Interruption
     bar: ProgressBar
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that is trained, without what Trainer may wrap it in."""
+        model = self.trainer.model
+        assert isinstance(model, PreTrainedModel)
+        return model
 
 
 def build_run(
@@ -136,6 +143,8 @@ def _settle_arguments(
     arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments, *, has_validation: bool
 ) -> None:
     """Settles the Trainer arguments that follow from the data and the time budget."""
+    # Trainer would expect every argument of the model's forward whose name holds "label".
+    training_arguments.label_names = training_arguments.label_names or ["labels"]
     if not has_validation:
         training_arguments.eval_strategy = "no"
         training_arguments.do_eval = False
@@ -156,7 +165,7 @@ def train(run: Run, checkpoint: Path | None) -> None:
         OSError: If the disk is full.
         ValueError: If the loss or a gradient is not finite.
     """
-    folder = Path(run.training_arguments.output_dir)
+    folder = output_folder(run.training_arguments)
     if checkpoint is not None:
         notify(f"going on from {checkpoint}")
     with run.interruption, _readable_disk_full(folder), _one_bar(run.bar):
@@ -225,7 +234,7 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         "epochs": state.epoch,
         "num_tokens_seen": run.counter.num_tokens_seen,
         "tokens_per_second": run.counter.tokens_per_second,
-        "parameters": trainer.model.num_parameters(),
+        "parameters": run.model.num_parameters(),
     }
     if trainer.eval_dataset is not None:
         metrics.update(_final_validation(run))
@@ -233,9 +242,9 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         with _one_bar(run.bar):
             metrics.update(trainer.evaluate(_longest_first(run.test_dataset), metric_key_prefix="test"))
     metrics.update(extra_metrics or {})
-    with _readable_disk_full(Path(run.training_arguments.output_dir)), _one_bar(run.bar):
+    with _readable_disk_full(output_folder(run.training_arguments)), _one_bar(run.bar):
         fill_run_folder(
-            trainer.model,
+            run.model,
             run.tokenizer,
             run.recipe,
             run.training_arguments,

@@ -69,6 +69,7 @@ def _run_stage(
         metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
         print(f"kakehashi: {interruption}", file=sys.stderr)
-        raise typer.Exit(_INTERRUPTED_EXIT_CODE) from interruption
+        # Not chained: `main` would report the interruption a second time.
+        raise typer.Exit(_INTERRUPTED_EXIT_CODE) from None
     for name, value in metrics.items():
         typer.echo(f"{name}\t{value:.6g}" if isinstance(value, float) else f"{name}\t{value}")
