@@ -67,7 +67,7 @@ def role_id(tokenizer: PreTrainedTokenizerBase, role: str) -> int:
         raise ValueError(f"`role` of a message must be one of {', '.join(ROLE_TOKENS)}, got {role!r}.")
     # Not by `get_vocab`, which copies the whole vocabulary each time: this runs for every turn of a corpus.
     token_id = tokenizer.convert_tokens_to_ids(ROLE_TOKENS[role])
-    if token_id is None or token_id == tokenizer.unk_token_id:
+    if not isinstance(token_id, int) or token_id == tokenizer.unk_token_id:
         raise ValueError(
             f"`tokenizer` must know the role token {ROLE_TOKENS[role]}, but it does not: train one with "
             "`kakehashi tokenizer train`, or add the token and resize the model."

@@ -132,7 +132,8 @@ class TokenCounter(TrainerCallback, ExportableState):
 def _saved_arguments(callback: ExportableState, state: TrainerState) -> dict[str, Any]:
     """Returns what a checkpoint kept of a callback, and makes room where the checkpoint knows nothing of it."""
     # Trainer adds to this entry when it saves and fails if a resumed state lacks it.
-    return state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())["args"]
+    states: Any = state.stateful_callbacks
+    return states.setdefault(type(callback).__name__, callback.state())["args"]
 
 
 class NonFiniteGuard(TrainerCallback):
@@ -264,13 +265,15 @@ class TimeBudget(TrainerCallback, ExportableState):
         Raises:
             ValueError: If the schedule is not a function of the step alone.
         """
+        # Text, as a command line gives it, is a mapping by the time the arguments exist.
+        settings: Any = args.lr_scheduler_kwargs
         warmup_share = args.warmup_steps if args.warmup_steps < 1 else 0.0
         laid_out = get_scheduler(
             args.lr_scheduler_type,
             optimizer=optimizer,
             num_warmup_steps=round(warmup_share * _SCHEDULE_STEPS),
             num_training_steps=_SCHEDULE_STEPS,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+            scheduler_specific_kwargs=settings,
         )
         if not isinstance(laid_out, LambdaLR):
             raise ValueError(f"`lr_scheduler_type` must not be {args.lr_scheduler_type} where `max_minutes` is given")
@@ -346,7 +349,9 @@ class ProgressBar(TrainerCallback):
         """Closes the validation bar."""
         self._close_validation()
 
-    def on_predict(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_predict(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
         """Closes the validation bar."""
         self._close_validation()
 

@@ -65,7 +65,7 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     Raises:
         ValueError: If there are checkpoints and none is usable.
     """
-    damages = []
+    damages: list[str] = []
     for checkpoint in list_checkpoints(run_folder):
         damage = find_damage(checkpoint)
         if damage is None:

@@ -96,7 +96,7 @@ def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) 
         names: Name of each label id; empty for regression, which has one number instead.
         problem_type: As Transformers names it.
     """
-    config.problem_type = problem_type
+    config.update({"problem_type": problem_type})
     # The length of `id2label` is `num_labels`.
     config.id2label = dict(enumerate(names)) if names else {0: "LABEL_0"}
     config.label2id = {name: index for index, name in config.id2label.items()}

@@ -272,7 +272,7 @@ class CollateByEpoch(TrainerCallback):
     ) -> None:
         """Replaces the collator of the training loader alone; the one for validation stays at epoch 0."""
         # accelerate wraps the loader that collates.
-        loader = getattr(train_dataloader, "base_dataloader", train_dataloader)
+        loader: Any = getattr(train_dataloader, "base_dataloader", train_dataloader)
         collator = getattr(loader, "collate_fn", None)
         if isinstance(collator, (DenoisingCollator, MaskedLMCollator)):
             # A resumed run begins in the middle of an epoch, such as 1.5.

@@ -125,7 +125,7 @@ def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> d
     disable = run.training_arguments.disable_tqdm
     with tqdm(desc="answer", total=len(conversations), leave=False, disable=disable) as bar:
         measured = evaluate_generation(
-            run.trainer.model.eval(),
+            run.model.eval(),
             run.tokenizer,
             questions,
             target_language=arguments.target_language,

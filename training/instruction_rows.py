@@ -88,7 +88,9 @@ class InstructionColumns:
         Raises:
             ValueError: A column is absent; the message lists those present.
         """
-        form = self.named or next((form for form in INSTRUCTION_FORMS if set(form) <= set(present)), None)
+        form: Sequence[str] | None = self.named or next(
+            (form for form in INSTRUCTION_FORMS if set(form) <= set(present)), None
+        )
         listed = ", ".join(f"`{name}`" for name in present)
         if form is None:
             forms = ", or ".join(" and ".join(f"`{name}`" for name in each) for each in INSTRUCTION_FORMS)

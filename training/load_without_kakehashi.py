@@ -53,7 +53,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         model = models[translation["model"]]
         tokenizer = transformers.AutoTokenizer.from_pretrained(translation["model"])
         turns = [[{"role": "user", "content": text}] for text in translation["texts"]]
-        batch = tokenizer.apply_chat_template(turns, padding=True, return_tensors="pt", return_dict=True)
+        batch: Any = tokenizer.apply_chat_template(turns, padding=True, return_tensors="pt", return_dict=True)
         translated = tokenizer.batch_decode(
             model.generate(**batch, max_new_tokens=48, do_sample=False), skip_special_tokens=True
         )

@@ -65,7 +65,7 @@ class MuonAdamW(Optimizer):
         self._share_state()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Steps both parts.
 
         Args:

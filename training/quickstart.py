@@ -209,7 +209,7 @@ def _evaluate_classification(run: Quickstart, files: dict[str, Path]) -> dict[st
         predicted = classify_texts(
             model, tokenizer, list(rows["text"]), batch_size=EVALUATION_BATCH_SIZE, on_batch=on_batch
         )
-    label_ids = model.config.label2id
+    label_ids = model.config.label2id or {}
     scores = load_metric("classification_quality").compute(
         predictions=[label_ids[label] for label, _ in predicted],
         references=[label_ids[label] for label in rows["label"]],

@@ -98,9 +98,8 @@ def parse_recipe(
             `output_dir`.
     """
     given = _merge(recipe, overrides or {})
-    parser = HfArgumentParser(
-        [stage, Seq2SeqTrainingArguments], add_help=False, allow_abbrev=False, exit_on_error=False
-    )
+    kinds: Any = [stage, Seq2SeqTrainingArguments]
+    parser = HfArgumentParser(kinds, add_help=False, allow_abbrev=False, exit_on_error=False)
     # Complements such as `--no_x` have the destination of `x`: the first action of each name is the key itself.
     actions = {action.option_strings[0].removeprefix("--"): action for action in parser._actions}
     _require_known(given, [name for name, action in actions.items() if action.dest == name])

@@ -29,6 +29,13 @@ _MANIFEST = "run_files.json"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
 
 
+def output_folder(training_arguments: Seq2SeqTrainingArguments) -> Path:
+    """Returns the folder of a run."""
+    # No recipe is read without it.
+    assert training_arguments.output_dir is not None
+    return Path(training_arguments.output_dir)
+
+
 def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> Path | None:
     """Makes the output folder ready.
 
@@ -43,7 +50,7 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
         ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
             checkpoint to resume from.
     """
-    folder = Path(training_arguments.output_dir)
+    folder = output_folder(training_arguments)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`output_dir` must be a folder, got the file {folder}")
     resume = training_arguments.resume_from_checkpoint
@@ -114,7 +121,7 @@ def fill_run_folder(
         metrics: Final numbers, for `metrics.json`.
         log_history: Trainer's log, for `log_history.json` and `loss.png`.
     """
-    folder = Path(training_arguments.output_dir)
+    folder = output_folder(training_arguments)
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         model.save_pretrained(aside)

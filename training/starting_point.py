@@ -54,9 +54,12 @@ def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -
     if (arguments.model is None) == (arguments.preset is None):
         got = "both" if arguments.model else "neither"
         raise ValueError(f"a recipe must give either `model` to start from or `preset` to start anew, got {got}")
+    # Text, as a command line gives it, is a mapping by the time the arguments exist.
+    assert not isinstance(arguments.config_overrides, str)
     overrides = dict(arguments.config_overrides or {})
     if arguments.preset is not None:
         return new_config(arguments.preset, overrides, tokenizer)
+    assert arguments.model is not None
     _require_folder(arguments.model, "model", "config.json")
     config = AutoConfig.from_pretrained(arguments.model, **overrides)
     require_same_vocabulary(config, tokenizer, arguments.model)
@@ -162,7 +165,8 @@ def adopt_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     """
     # A model that cannot write has no settings for it.
     generation_config = getattr(model, "generation_config", None)
-    for place in (model.config, generation_config):
+    places: list[Any] = [model.config, generation_config]
+    for place in places:
         if place is None:
             continue
         for name in _SPECIAL_IDS:

@@ -61,7 +61,7 @@ class TranslationQuality(evaluate.Metric):
                 )
         # sacrebleu wants one list per rank of reference, with None where a text has no further one.
         ranks = range(max(len(each) for each in answers))
-        streams = [[each[rank] if rank < len(each) else None for each in answers] for rank in ranks]
+        streams: list[list[Any]] = [[each[rank] if rank < len(each) else None for each in answers] for rank in ranks]
         language = target_language or _guess_language(answers)
         bleu = sacrebleu.BLEU(tokenize=_TOKENIZERS.get(language, _DEFAULT_TOKENIZER))
         matches = [prediction in each for prediction, each in zip(predictions, answers, strict=True)]
