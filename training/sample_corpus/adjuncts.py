@@ -51,27 +51,25 @@ class Relative:
         """The name of the word in the held-out split."""
         return f"relative:{self.english}"
 
+    def _subject(self, english: str, japanese: tuple[str, ...]) -> Subject:
+        possessive = {"m": "his", "f": "her", "": "their"}[self.gender]
+        return Subject(self.key, english, possessive, "plural" if self.is_plural else "third", japanese)
+
     @property
     def mine(self) -> Subject:
         """The relative as a subject: "my father", 父."""
-        person = "plural" if self.is_plural else "third"
-        possessive = {"m": "his", "f": "her", "": "their"}[self.gender]
-        return Subject(self.key, f"my {self.english}", possessive, person, (self.humble, "私の" + self.humble))
+        return self._subject(f"my {self.english}", (self.humble, "私の" + self.humble))
 
     @property
     def yours(self) -> Subject:
         """The relative of the person spoken to: "your father", お父さん."""
-        person = "plural" if self.is_plural else "third"
-        possessive = {"m": "his", "f": "her", "": "their"}[self.gender]
         forms = (self.respectful, "あなたの" + self.respectful)
-        return Subject(self.key, f"your {self.english}", possessive, person, forms)
+        return self._subject(f"your {self.english}", forms)
 
     def of(self, owner: Subject) -> Subject:
         """The relative of someone named: "Ken's father", ケンさんのお父さん."""
-        person = "plural" if self.is_plural else "third"
-        possessive = {"m": "his", "f": "her", "": "their"}[self.gender]
         forms = tuple(f"{name}の{self.respectful}" for name in owner.japanese)
-        return Subject(self.key, f"{owner.english}'s {self.english}", possessive, person, forms)
+        return self._subject(f"{owner.english}'s {self.english}", forms)
 
 
 _RELATIVES = """father:父:お父さん:m:adult mother:母:お母さん:f:adult older_brother:兄:お兄さん:m:adult

@@ -6,7 +6,7 @@ from kakehashi.training.sample_corpus import english as en
 from kakehashi.training.sample_corpus.english import Subject
 from kakehashi.training.sample_corpus.frame import Form, Slots, sentence_type
 from kakehashi.training.sample_corpus.japanese import Predicate, Verb, i_adjective, tagatte_iru, tai
-from kakehashi.training.sample_corpus.render import Options, Pattern, Rendered, english_words, negated, one
+from kakehashi.training.sample_corpus.render import Options, Part, Pattern, Rendered, english_words, negated, one
 
 # A part that is not there.
 NOTHING: Options = ("",)
@@ -15,14 +15,16 @@ NOTHING: Options = ("",)
 def finish(
     slots: Slots,
     form: Form,
-    english: Sequence[str | Options],
+    english: Sequence[Part],
     japanese: tuple[tuple[Pattern, ...], tuple[Pattern, ...]],
 ) -> Rendered:
     """Returns the rendered sentence with its words, topic and sentence type."""
     polite, plain = japanese
     # "Some" belongs to statements: "I bought some bread", but "I didn't buy bread".
     if sentence_type(form) in ("negative", "question"):
-        english = [part if isinstance(part, str) else tuple(t for t in part if " some " not in t) for part in english]
+        english = [
+            part if isinstance(part, str) else tuple(text for text in part if " some " not in text) for part in english
+        ]
     return Rendered((english_words(*english),), polite, plain, slots.words, slots.topic, sentence_type(form))
 
 

@@ -98,7 +98,8 @@ def split_pairs(*, seed: int = 0, num_train_pairs: int = 24_000, num_test_pairs:
     # Only an eighth of the pairs is held out, so many tests need a larger pool than the training pairs do.
     pool = list(islice(generate_pairs(seed), max(2_000, int(1.3 * num_train_pairs), 16 * num_test_pairs)))
     held_out = _choose_held_out(pool, seed)
-    train, kept = [], []
+    train: list[Pair] = []
+    kept: list[Pair] = []
     for pair in pool:
         (kept if held_out.intersection(combinations(pair)) else train).append(pair)
     if len(train) < num_train_pairs:

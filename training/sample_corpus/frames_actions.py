@@ -23,6 +23,8 @@ from kakehashi.training.sample_corpus.japanese import Predicate, Verb, copula, i
 from kakehashi.training.sample_corpus.nouns import Noun, nouns_of
 from kakehashi.training.sample_corpus.render import (
     Options,
+    Part,
+    Pattern,
     Rendered,
     definite,
     demonstrative,
@@ -212,10 +214,10 @@ def _this_object(action: Action, noun: Noun | None, possessive: str) -> tuple[Op
 
 def _addressed(
     action: Action, noun: Noun | None, possessive: str, prefix: str, predicate: Predicate, *, question: bool = False
-) -> tuple[list[str | Options], tuple]:
+) -> tuple[list[Part], tuple[tuple[Pattern, ...], tuple[Pattern, ...]]]:
     """Returns both languages of a sentence addressed to someone, without a spoken subject."""
     objects, japanese_object = _this_object(action, noun, possessive)
-    english = [prefix, verb_phrase(action.english, objects)]
+    english: list[Part] = [prefix, verb_phrase(action.english, objects)]
     part = one(japanese_object + action.particle if noun is not None else "")
     return english, japanese_patterns(NOTHING, NOTHING, [part], predicate, question=question)
 
@@ -337,6 +339,7 @@ _OPINIONS: tuple[tuple[str, str, bool], ...] = (
 
 def _choose_opinion(random: Random, form: Form) -> Slots:
     slots = _choose(random, form, _PLEASANT)
+    assert slots.action is not None
     opinion = pick(random, _OPINIONS) if "c" in slots.action.frames else _OPINIONS[0]
     return Slots(slots.subject, slots.action, slots.noun, extra=opinion)
 

@@ -95,16 +95,15 @@ _REGARDS: tuple[tuple[str, str, str], ...] = (
     ("live with {}", "と", "暮らす"),
     ("know {} well", "をよく", "知る/5"),
 )
-_COUNTED_RELATIVES = tuple(f"{prefix} {word}" for prefix in ("older", "younger") for word in ("brother", "sister")) + (
-    "uncle",
-    "aunt",
-    "cousin",
+_COUNTED_RELATIVES = (
+    *(f"{age} {word}" for age in ("older", "younger") for word in ("brother", "sister")),
+    *("uncle", "aunt", "cousin"),
 )
 _NUMBER_WORDS: dict[int, tuple[str, str]] = {
     3: ("three", "三"), 4: ("four", "四"), 5: ("five", "五"), 6: ("six", "六"), 7: ("seven", "七"), 8: ("eight", "八"),
     9: ("nine", "九"), 10: ("ten", "十"), 12: ("twelve", "十二"), 15: ("fifteen", "十五"), 30: ("thirty", "三十"),
-    40: ("forty", "四十"), 50: ("fifty", "五十"), 60: ("sixty", "六十"), 70: ("seventy", "七十"), 80: ("eighty", "八十"),
-    90: ("ninety", "九十"),
+    40: ("forty", "四十"), 50: ("fifty", "五十"), 60: ("sixty", "六十"), 70: ("seventy", "七十"),
+    80: ("eighty", "八十"), 90: ("ninety", "九十"),
 }  # fmt: skip
 _AGES = {"child": (3, 4, 5, 6, 7, 8, 9, 10, 12, 15), "adult": (30, 40, 50), "old": (60, 70, 80, 90)}
 

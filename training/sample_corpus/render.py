@@ -11,6 +11,8 @@ from kakehashi.training.sample_corpus.nouns import Noun
 # Ways to say one part of a sentence; the first is the canonical one, "" means the part may be left out.
 Options = tuple[str, ...]
 Pattern = tuple[Options, ...]
+# A part as the frames write it: one string, or a tuple of alternatives.
+Part = Sequence[str]
 
 MAX_REFERENCES = 16
 
@@ -55,13 +57,22 @@ def one(text: str) -> Options:
     return (text,)
 
 
-def english_words(*parts: str | Options) -> Pattern:
+def _options(part: Part) -> Options:
+    return (part,) if isinstance(part, str) else tuple(part)
+
+
+def english_words(*parts: Part) -> Pattern:
     """Returns a pattern from words and alternatives."""
-    return tuple((part,) if isinstance(part, str) else part for part in parts)
+    return tuple(_options(part) for part in parts)
 
 
 def japanese_patterns(
-    subject: Options, time: Options, middle: Sequence[str | Options], predicate: Predicate, *, question: bool = False
+    subject: Options,
+    time: Options,
+    middle: Sequence[Part],
+    predicate: Predicate,
+    *,
+    question: bool = False,
 ) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
     """Returns the polite and the plain patterns of a sentence; a time word may stand before or after the subject.
 
@@ -72,7 +83,7 @@ def japanese_patterns(
         predicate: The predicate.
         question: Whether the sentence asks.
     """
-    parts = tuple((part,) if isinstance(part, str) else part for part in middle)
+    parts = tuple(_options(part) for part in middle)
     if question:
         polite_end: Options = tuple(form + "。" for form in predicate.polite_question)
         plain_end: Options = tuple(form + "？" for form in predicate.plain_question)
