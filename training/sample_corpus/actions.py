@@ -64,7 +64,7 @@ FRAME_LETTERS: dict[str, str] = {
 # (english, particle + 日本語, topic or "" when the noun decides, classes | single words, determiner, frames, times)
 _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     # animals
-    ("see {}", "を 見る/1", "", "wild animal, sea animal, livestock, small animal", "a", "pfwe", "day"),
+    ("see {}", "を 見る/1", "", "wild animal, sea animal, livestock, small animal", "a", "pwe", "day"),
     ("have {}", "を 飼う", "", "pet", "a", "w", "long"),
     ("feed {}", "に餌を やる/5", "", "fed", "the", "hpfrnmyg", "near part"),
     ("take {} for a walk", "を 散歩に連れて行く", "", "walked", "the", "hpfwrm", "day part"),
@@ -89,7 +89,7 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("teach {}", "を 教える/1", "", "studied", "bare", "hpfwgs", "day long"),
     ("speak {}", "を 話す", "", "language", "bare", "cgw", "day"),
     ("buy {}", "を 買う", "", "stationery", "a", "pfwm", "day"),
-    ("borrow {}", "を 借りる/1", "", "stationery", "a", "pfy", "day"),
+    ("borrow {}", "を 借りる/1", "", "stationery", "a", "py", "day"),
     ("use {}", "を 使う", "", "stationery", "the", "prny", "near part"),
     ("write {}", "を 書く", "", "essay, sentence", "a", "pfgmw", "day"),
     ("take {}", "を 受ける/1", "", "test", "a", "pfmw", "day"),
@@ -130,9 +130,9 @@ _ROWS: tuple[tuple[str, str, str, str, Determiner, str, str], ...] = (
     ("walk in {}", "を 歩く", "", "forest", "the", "hpfwgk", "day"),
     # home
     ("clean {}", "を 掃除する", "", "room", "the", "hpfgmrs", "day part"),
-    ("open {}", "を 開ける/1", "", "opening", "the", "hprnyg", "near part"),
-    ("close {}", "を 閉める/1", "", "opening", "the", "hprnyg", "near part"),
-    ("wash {}", "を 洗う", "", "tableware, curtain, carpet, blanket, towel, dishes", "the", "pfgmr", "day"),
+    ("open {}", "を 開ける/1", "", "opening, curtains", "the", "hprnyg", "near part"),
+    ("close {}", "を 閉める/1", "", "opening, curtains", "the", "hprnyg", "near part"),
+    ("wash {}", "を 洗う", "", "tableware, curtains, carpet, blanket, towel, dishes", "the", "pfgmr", "day"),
     ("fold {}", "を たたむ", "", "laundry, towel, blanket", "the", "hpfgmr", "near part"),
     ("take out {}", "を 出す", "", "trash", "the", "hpfmr", "day part"),
     ("buy {}", "を 買う", "", "household goods, dwelling", "a", "pfw", "day"),

@@ -108,7 +108,7 @@ _ROWS: tuple[tuple[str, str, str, str], ...] = (
         "fruit",
         "cake, cookie, doughnut, pancake, chocolate, ice cream, juice, cocoa, tomato, wine, sake",
     ),
-    ("spicy", "辛い", "", "curry, ramen, udon, spaghetti, chicken, tofu, pizza"),
+    ("spicy", "辛い", "", "curry, ramen, udon, spaghetti, chicken, pizza"),
     ("sour", "酸っぱい", "", "orange, lemon, strawberry, apple, tomato, yogurt, juice, pear, peach"),
     ("bitter", "苦い", "", "coffee, green tea, black tea, beer, chocolate, medicine, cough medicine, cold medicine"),
     ("salty", "しょっぱい", "", "ramen, udon, soba, cheese, fish, curry, rice ball, pizza"),

@@ -281,11 +281,26 @@ def _render_obligation(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese)
 
 
+# What one remembers having done for once; nobody asks whether one has ever drunk water.
+_MEMORABLE: dict[str, str] = {"eat {}": "tasted", "drink {}": "tasted", "wear {}": "worn on occasion"}
+
+
+def _choose_experience(random: Random, form: Form) -> Slots:
+    slots = _choose_experienced(random, form)
+    while slots.action is not None and slots.noun is not None and slots.action.english in _MEMORABLE:
+        if _MEMORABLE[slots.action.english] in slots.noun.classes:
+            break
+        slots = _choose_experienced(random, form)
+    return slots
+
+
 def _render_experience(slots: Slots, form: Form) -> Rendered:
     subject, action, noun = _parts(slots)
     objects = _object_phrase(action, noun, subject.possessive)
     have = "has" if subject.person == "third" else "have"
-    participle = verb_phrase(en.past_participle(action.english), objects)
+    # Who went and came back has "been to" a place.
+    visited = action.english.startswith("go to ")
+    participle = verb_phrase("been to {}" if visited else en.past_participle(action.english), objects)
     english: list[str | Options]
     if form == "question":
         english = [have, subject.english, "ever", participle]
@@ -414,6 +429,7 @@ def _render_scene(slots: Slots, form: Form) -> Rendered:
     return finish(slots, form, english, japanese)
 
 
+_choose_experienced = _chooser("e")
 _choose_habitual = _timed_chooser("h", HABIT_TIMES)
 # What one does daily without thinking is not told as happening "sometimes".
 _FREQUENT = tuple(action for action in actions_for("h") if action.determiner != "own")
@@ -440,7 +456,7 @@ ACTION_FRAMES: tuple[Frame, ...] = (
     Frame("permission", ("present", "question"), _chooser("y"), _render_permission, 0.8),
     Frame("let us", ("suggestion", "question"), _chooser("l"), _render_lets, 0.8),
     Frame("obligation", ("present", "negative", "past"), _chooser("m"), _render_obligation, 1.5),
-    Frame("experience", _STATES, _chooser("e"), _render_experience, 1.5),
+    Frame("experience", _STATES, _choose_experience, _render_experience, 1.5),
     Frame("liking to do", _STATES, _chooser("k"), _render_liking, 1.5),
     Frame("skill", _STATES, _chooser("c"), _render_skill),
     Frame("beginning", ("past",), _chooser("s"), _render_beginning),

@@ -84,7 +84,7 @@ _DEALINGS: tuple[tuple[str, str, str, str], ...] = (
     ("talk with {}", "と", "話す", "phlw"),
     ("write a letter to {}", "に手紙を", "書く", "phlw"),
     ("invite {}", "を", "招待する", "pw"),
-    ("thank {}", "に", "感謝する", "p"),
+    ("thank {}", "にお礼を", "言う", "p"),
     ("go shopping with {}", "と買い物に", "行く", "phlw"),
     ("take a walk with {}", "と", "散歩する", "phlw"),
 )

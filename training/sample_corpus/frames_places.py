@@ -153,7 +153,7 @@ _BEARING = nouns_of("furniture")
 def _choose_position(random: Random, form: Form) -> Slots:
     noun, second = pick(random, _PLACED), pick(random, _BEARING)
     positions = _POSITIONS[:1] if "tableware" in noun.classes else _POSITIONS
-    if second.english in ("shelf", "bookcase", "chair", "bed", "sofa") and "tableware" in noun.classes:
+    if "tableware" in noun.classes:
         second = NOUNS["table"]
     return Slots(noun=noun, second=second, extra=pick(random, positions))
 

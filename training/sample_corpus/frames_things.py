@@ -44,7 +44,7 @@ _LIKED_BY_CHILDREN = nouns_of(
     "animal",
     "edible",
     "soft drink",
-    "subject",
+    "lesson",
     "sport",
     "martial art",
     "music",
