@@ -1,0 +1,106 @@
+"""The folder of a run: who may write to it, what it holds in the end, and what a failure leaves."""
+
+import json
+import os
+import subprocess
+from importlib.metadata import version
+
+import pytest
+
+from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.recipe import parse_recipe, resolved_recipe
+from kakehashi.training.run_folder import RESUME_NEWEST, describe_environment, fill_run_folder, open_run_folder
+
+
+@pytest.fixture
+def parse(tmp_path):
+    def parse_run(**keys):
+        return parse_recipe(InstructArguments, {"output_dir": str(tmp_path / "run"), **keys})
+
+    return parse_run
+
+
+@pytest.fixture
+def fill(parse, tiny_model, tiny_tokenizer):
+    def fill_folder():
+        arguments, training_arguments = parse()
+        recipe = resolved_recipe(arguments, training_arguments)
+        log = [{"step": 1, "loss": 2.0, "learning_rate": 0.1}]
+        fill_run_folder(tiny_model, tiny_tokenizer, recipe, training_arguments, "instruct", {"steps": 1}, log)
+
+    return fill_folder
+
+
+def test_a_new_folder_is_made_and_an_empty_one_taken(parse, tmp_path):
+    assert open_run_folder(*parse()) is None
+    assert open_run_folder(*parse()) is None
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_refused(parse, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"`output_dir` must be empty, got .*add --resume .*--overwrite true"):
+        open_run_folder(*parse())
+    with pytest.raises(ValueError, match=r"`output_dir` must be empty, got .*holds files that no run wrote"):
+        open_run_folder(*parse(overwrite=True))
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    fill()
+    (tmp_path / "run" / "checkpoint-5").mkdir()
+    open_run_folder(*parse(overwrite=True))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_overwrite_never_leaves_its_folder(parse, tmp_path):
+    (tmp_path / "precious.txt").write_text("stays")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run_files.json").write_text(json.dumps(["../precious.txt"]))
+    open_run_folder(*parse(overwrite=True))
+    assert (tmp_path / "precious.txt").exists()
+
+
+def test_a_file_is_no_folder(parse, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="`output_dir` must be a folder, got the file"):
+        open_run_folder(*parse())
+
+
+def test_resuming_needs_a_complete_checkpoint(parse, tmp_path):
+    with pytest.raises(ValueError, match="`--resume` needs a checkpoint in `output_dir`, got none"):
+        open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST))
+    with pytest.raises(ValueError, match=r"`resume_from_checkpoint` must be a complete checkpoint, got .*is missing"):
+        open_run_folder(*parse(resume_from_checkpoint=str(tmp_path / "none")))
+
+
+def test_a_filled_folder_lists_its_files_and_has_no_checkpoints(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    (tmp_path / "run" / "checkpoint-5").mkdir()
+    fill()
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert set(json.loads((tmp_path / "run" / "run_files.json").read_text())) == names - {"run_files.json"}
+    assert {"model.safetensors", "metrics.json", "recipe.yaml", "loss.png"} <= names
+    assert "checkpoint-5" not in names
+
+
+def test_a_failure_while_writing_leaves_nothing_half_written(parse, fill, tmp_path, monkeypatch):
+    open_run_folder(*parse())
+
+    def fail(*_):
+        raise OSError("broken")
+
+    monkeypatch.setattr("kakehashi.training.run_folder.plot_curves", fail)
+    with pytest.raises(OSError, match="broken"):
+        fill()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_versions_device_and_commit_are_noted(parse):
+    described = describe_environment(parse()[1])
+    assert described["torch"] == version("torch")
+    assert described["device"] in ("cpu", "cuda", "mps")
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    assert described["git_commit"] in (None, asked.stdout.strip())
