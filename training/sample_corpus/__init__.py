@@ -3,8 +3,8 @@
 How the two languages answer to each other, everywhere in the corpus:
 
 - English does not show politeness, so the canonical Japanese sentence is polite (です, ます). Plain sentences occur in
-  the text, as sources of translations into English, and in instructions about politeness; never as the canonical answer
-  of a translation into Japanese.
+  the text, as sources of translations into English, and in instructions about politeness; never as the canonical
+  answer of a translation into Japanese.
 - The speaker is 私は, which may be dropped; the listener is dropped, and may be あなたは. Everyone else is named.
 - Japanese has no articles and no number, so the canonical English ones follow from verb and frame ("I ate an apple",
   "I like apples"). What else the Japanese may mean is among the references.
