@@ -44,25 +44,30 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         models[folder] = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
         classes[folder] = f"{auto_name} → {type(models[folder]).__name__}"
 
-    def encode(folder: str, texts: list[str]) -> Any:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        return tokenizer, tokenizer(texts, padding=True, return_tensors="pt")
-
     with torch.inference_mode():
-        translation = request["translation"]
-        model = models[translation["model"]]
-        tokenizer = transformers.AutoTokenizer.from_pretrained(translation["model"])
-        turns = [[{"role": "user", "content": text}] for text in translation["texts"]]
-        batch: Any = tokenizer.apply_chat_template(turns, padding=True, return_tensors="pt", return_dict=True)
-        translated = tokenizer.batch_decode(
-            model.generate(**batch, max_new_tokens=48, do_sample=False), skip_special_tokens=True
-        )
+        translated = _generate(models, request["translation"])
         classification = request["classification"]
-        tokenizer, batch = encode(classification["model"], classification["texts"])
         classifier = models[classification["model"]]
+        batch = _tokenizer(classification["model"])(classification["texts"], padding=True, return_tensors="pt")
         best = classifier(**batch).logits.argmax(-1).tolist()
     labels = [classifier.config.id2label[index] for index in best]
     return {"translation": translated, "classification": labels, "classes": classes}
+
+
+def _tokenizer(folder: str) -> Any:
+    import transformers
+
+    # The tokenizer is a plain one, but Transformers reads the model's configuration to find that out.
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+
+
+def _generate(models: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """Answers each text as one turn of a user."""
+    tokenizer = _tokenizer(request["model"])
+    turns = [[{"role": "user", "content": text}] for text in request["texts"]]
+    batch = tokenizer.apply_chat_template(turns, padding=True, return_tensors="pt", return_dict=True)
+    generated = models[request["model"]].generate(**batch, max_new_tokens=48, do_sample=False)
+    return tokenizer.batch_decode(generated, skip_special_tokens=True)
 
 
 def main() -> None:

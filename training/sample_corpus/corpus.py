@@ -20,6 +20,8 @@ Combination = tuple[str, str]
 ALWAYS_HELD_OUT: frozenset[Combination] = frozenset({("noun:cat", "love"), ("noun:kitten", "love")})
 # Share of the word × frame combinations kept out of training. A pair holds about two, so about an eighth of all pairs.
 HELD_OUT_SHARE = 0.06
+# So many pairs are made for each that is drawn for training: room to draw rare words and frames more often.
+POOL_RATIO = 2.5
 # A word keeps at least this many frames in training, or it could not be learned at all.
 _MIN_TRAINING_FRAMES = 3
 # An English word has to stand in this many training sentences before a test sentence may use it.
@@ -71,6 +73,23 @@ def _choose_held_out(pairs: Iterable[Pair], seed: int) -> frozenset[Combination]
     return frozenset(chosen)
 
 
+def _balance(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
+    """Draws pairs without putting any back, the likelier the rarer their rarest word or their frame is.
+
+    The grammar says some things in many more ways than others; drawn evenly, half of the words would stand in fewer
+    than fifty sentences. Source: Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006.
+    """
+    random = Random(f"balance {seed}")
+    words = Counter(word for pair in pairs for word in pair.words)
+    frames = Counter(pair.frame for pair in pairs)
+    keys = []
+    for index, pair in enumerate(pairs):
+        rarity = min([frames[pair.frame], *(words[word] for word in pair.words)])
+        keys.append((random.random() ** rarity, index))
+    drawn = sorted(index for _, index in sorted(keys, reverse=True)[:number])
+    return [pairs[index] for index in drawn]
+
+
 def _testable(test: Iterable[Pair], train: Sequence[Pair]) -> Iterator[Pair]:
     """Yields the test pairs whose English words training has, and whose sentences no training pair allows."""
     counts = Counter(word for pair in train for word in pair.english.rstrip(".?").lower().split())
@@ -95,8 +114,8 @@ def split_pairs(*, seed: int = 0, num_train_pairs: int = 24_000, num_test_pairs:
     for name, number in (("num_train_pairs", num_train_pairs), ("num_test_pairs", num_test_pairs)):
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, got {number}")
-    # Only an eighth of the pairs is held out, so many tests need a larger pool than the training pairs do.
-    pool = list(islice(generate_pairs(seed), max(2_000, int(1.3 * num_train_pairs), 16 * num_test_pairs)))
+    pool_size = max(2_000, int(POOL_RATIO * num_train_pairs), 16 * num_test_pairs)
+    pool = list(islice(generate_pairs(seed), pool_size))
     held_out = _choose_held_out(pool, seed)
     train: list[Pair] = []
     kept: list[Pair] = []
@@ -104,7 +123,7 @@ def split_pairs(*, seed: int = 0, num_train_pairs: int = 24_000, num_test_pairs:
         (kept if held_out.intersection(combinations(pair)) else train).append(pair)
     if len(train) < num_train_pairs:
         raise ValueError(f"`num_train_pairs` must be at most {len(train)} here, got {num_train_pairs}")
-    train = train[:num_train_pairs]
+    train = _balance(train, num_train_pairs, seed)
     test = list(islice(_testable(kept, train), num_test_pairs))
     if len(test) < num_test_pairs:
         raise ValueError(f"`num_test_pairs` must be at most {len(test)} here, got {num_test_pairs}")
