@@ -130,7 +130,7 @@ def test_every_folder_loads_in_a_process_that_has_no_kakehashi(build_tiny_model,
         "EXPECTED_IDS": tiny_tokenizer("I love cats. 私は猫が大好きです。").input_ids,
     }
     script.write_text("\n".join(f"{name} = {value!r}" for name, value in known.items()) + STRANGER, "utf-8")
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""}
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
     result = subprocess.run(
         [sys.executable, str(script), str(root)], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
