@@ -3,18 +3,20 @@
 import errno
 import json
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
 
 from kakehashi.tokenization.chat import encode_source, encode_target
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.collators import Seq2SeqCollator
 from kakehashi.training.recipe import parse_recipe, read_recipe, resolved_recipe
-from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, train
+from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, is_disk_full, train
 from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder
 
 RECIPE = {
@@ -204,6 +206,18 @@ def test_a_full_disk_at_the_end_keeps_the_checkpoints(start, tmp_path, monkeypat
     with pytest.raises(OSError, match=r"last complete checkpoint is .*checkpoint-6"):
         finish_run(run)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_a_full_disk_is_known_by_what_each_library_says(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    torch_error = RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file")
+    assert is_disk_full(SafetensorError("I/O error: No space left on device (os error 28)"), tmp_path)
+    assert is_disk_full(OSError(errno.EDQUOT, "Disk quota exceeded"), tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert is_disk_full(torch_error, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**30))
+    assert not is_disk_full(torch_error, tmp_path)
+    assert not is_disk_full(OSError(errno.EACCES, "Permission denied"), tmp_path)
 
 
 def test_an_error_that_is_no_full_disk_stays_what_it_is(start, monkeypatch):

@@ -194,7 +194,7 @@ def _readable_disk_full(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        if not _is_disk_full(error, folder):
+        if not is_disk_full(error, folder):
             raise
         checkpoints = list_checkpoints(folder)
         complete = [path for path in checkpoints if find_damage(path) is None]
@@ -207,8 +207,13 @@ def _readable_disk_full(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Returns whether an error says that the disk is full; torch says only that writing failed."""
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Returns whether an error says that the disk is full.
+
+    Args:
+        error: What was raised while a file was written.
+        folder: Where it was written; torch says only that writing failed, so the room left there decides.
+    """
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     text = str(error)
