@@ -43,6 +43,14 @@ _CHANGES: dict[str, tuple[dict[str, str], tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+# Frames in which the change turns a sensible sentence into an odd one: "I didn't buy it because it was useful".
+_UNCHANGEABLE: dict[str, tuple[str, ...]] = {
+    "make_negative": ("reason", "obligation", "pain", "weather", "past weather"),
+    "make_question": ("pain",),
+    "make_past": ("pain",),
+}
+
+
 def _row(task: str, instruction: str, text: str, output: str, references: tuple[str, ...]) -> Row:
     ordered = tuple(dict.fromkeys((output, *references)))
     return {"instruction": instruction, "input": text, "output": output, "references": list(ordered), "task": task}
@@ -98,7 +106,7 @@ def _form_change_row(random: Random, pair: Pair, task: str) -> Row | None:
     form = targets.get(pair.form)
     # "Do I like dogs?" and "Is my father kind?" are no questions anyone asks.
     is_about_oneself = pair.subject in ("i", "we") or pair.english.startswith(("My ", "I "))
-    if form not in pair.forms or (task == "make_question" and is_about_oneself):
+    if form not in pair.forms or pair.frame in _UNCHANGEABLE[task] or (task == "make_question" and is_about_oneself):
         return None
     changed = pair.in_form(cast(Form, form))
     if changed.english.startswith(("What", "How")) != pair.english.startswith(("What", "How")):
