@@ -12,8 +12,11 @@ import typer
 
 from kakehashi import __version__
 from kakehashi.commands.classify_text import classify_text
+from kakehashi.commands.evaluate import evaluate
 from kakehashi.commands.generate import generate, translate
+from kakehashi.commands.quickstart import quickstart
 from kakehashi.commands.recipes import app as recipes_app
+from kakehashi.commands.tokenizer import app as tokenizer_app
 from kakehashi.commands.train import RECIPE_CONTEXT, classify, instruct, pretrain
 
 BAD_INPUT_EXIT_CODE = 2
@@ -61,6 +64,8 @@ def set_global_options(
 
 
 _TRAIN, _USE = "Train a model", "Use a model"
+app.command(rich_help_panel=_TRAIN)(quickstart)
+app.add_typer(tokenizer_app, name="tokenizer", rich_help_panel=_TRAIN)
 app.add_typer(recipes_app, name="recipes", rich_help_panel=_TRAIN)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(pretrain)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(instruct)
@@ -68,6 +73,7 @@ app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(classify)
 app.command(rich_help_panel=_USE)(generate)
 app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)
+app.command(rich_help_panel=_USE)(evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -241,8 +241,8 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
         return encode_source(tokenizer, messages) if is_encoder_decoder else _encode_for_decoder(tokenizer, messages)
     if tokenizer.chat_template is None:
         raise ValueError("`prompts` must be plain texts: the tokenizer of this model has no chat template")
-    ids: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    return ids
+    rendered: Any = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return rendered
 
 
 def _encode_for_decoder(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
