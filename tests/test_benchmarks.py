@@ -1,0 +1,60 @@
+"""The benchmarks compare models of equal size, and run."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
+
+from kakehashi.modeling import KakehashiConfig, KakehashiForConditionalGeneration
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.mark.parametrize("preset", ["nano", "mini", "small"])
+def test_the_peers_have_as_many_parameters_as_kakehashi(load_benchmark, preset):
+    equal_size = load_benchmark("equal_size")
+    ours = KakehashiConfig.preset(preset, vocab_size=16_000)
+    target = equal_size.count_parameters(KakehashiForConditionalGeneration, ours)
+    for model_class, like in (
+        (T5ForConditionalGeneration, equal_size.t5_like),
+        (BartForConditionalGeneration, equal_size.bart_like),
+    ):
+        config = equal_size.match_parameters(model_class, lambda width, like=like: like(ours, width), target)
+        assert equal_size.count_parameters(model_class, config) == pytest.approx(target, rel=0.005)
+
+
+def test_the_speed_benchmark_prints_a_row_for_each_model_and_the_ratio(load_benchmark, capsys):
+    threads = torch.get_num_threads()
+    speed = load_benchmark("speed")
+    speed.main(preset="nano", vocab_size=64, batch_size=2, length=4, rounds=1, threads=threads)
+    printed = capsys.readouterr().out
+    for name in ("kakehashi 4+2", "T5 v1.1 3+3", "BART 3+3", "kakehashi / fastest peer"):
+        assert name in printed
+
+
+def test_the_t5_configuration_takes_the_ids_of_the_tokenizer(load_benchmark, tiny_tokenizer, tmp_path, capsys):
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    load_benchmark("t5_config").main("nano", tmp_path / "tokenizer", tmp_path / "t5")
+    written = json.loads((tmp_path / "t5" / "config.json").read_text("utf-8"))
+    assert written["architectures"] == ["T5ForConditionalGeneration"]
+    assert written["decoder_start_token_id"] == tiny_tokenizer.bos_token_id
+    assert "T5 v1.1, 3 + 3 layers" in capsys.readouterr().out
