@@ -377,11 +377,11 @@ def _render_opinion(slots: Slots, form: Form) -> Rendered:
 # (verb as in the table of actions, classes of its object, place in English, place in Japanese)
 _SCENES: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("see {}", ("wild animal",), "at the zoo", "動物園で"),
-    ("see {}", ("sea animal",), "at the aquarium", "水族館で"),
+    ("see {}", ("aquarium animal",), "at the aquarium", "水族館で"),
     ("see {}", ("livestock",), "on a farm", "牧場で"),
     ("draw {}", ("wild animal",), "at the zoo", "動物園で"),
     ("take a picture of {}", ("wild animal",), "at the zoo", "動物園で"),
-    ("take a picture of {}", ("sea animal",), "at the aquarium", "水族館で"),
+    ("take a picture of {}", ("aquarium animal",), "at the aquarium", "水族館で"),
     ("eat {}", ("dish",), "at a restaurant", "レストランで"),
     ("order {}", ("orderable",), "at a restaurant", "レストランで"),
     ("drink {}", ("cup drink",), "at a cafe", "カフェで"),

@@ -38,7 +38,7 @@ _SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("park animal", "in the park", "公園"),
     ("park animal", "under the bench", "ベンチの下"),
     ("wild animal", "at the zoo", "動物園"),
-    ("sea animal", "at the aquarium", "水族館"),
+    ("aquarium animal", "at the aquarium", "水族館"),
     ("livestock", "on the farm", "牧場"),
     ("kitchen thing", "in the kitchen", "台所"),
     ("bedroom thing", "in the bedroom", "寝室"),

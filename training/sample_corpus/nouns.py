@@ -391,6 +391,7 @@ _CLASSES: dict[str, str] = {
     "cafe food": "cake sandwich pancake doughnut salad spaghetti ice_cream",
     "ticket only": "ticket",
     "travel souvenirs": "souvenir guidebook map suitcase",
+    "aquarium animal": "dolphin seal penguin turtle",
     "park animal": "cat dog bird squirrel crow butterfly puppy",
     "kitchen thing": "refrigerator table chair shelf clock",
     "bedroom thing": "bed desk chair mirror lamp clock bookcase fan",
