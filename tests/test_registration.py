@@ -108,6 +108,16 @@ def test_every_public_model_name_is_the_class_of_the_modeling_package(name):
     assert name in dir(kakehashi) and name in dir(kakehashi.modeling)
 
 
+def test_every_other_public_name_is_found_when_it_is_asked_for():
+    from kakehashi.tokenization import train_tokenizer
+    from kakehashi.training import inference
+
+    functions = {name for name in kakehashi.__all__ if name.islower() and not name.startswith("_")}
+    assert functions == {name for name in functions if callable(getattr(kakehashi, name))}
+    assert kakehashi.train_tokenizer is train_tokenizer
+    assert kakehashi.generate_texts is inference.generate_texts
+
+
 @pytest.mark.parametrize("module", [kakehashi, importlib.import_module("kakehashi.modeling")])
 def test_an_unknown_name_is_an_attribute_error(module):
     with pytest.raises(AttributeError, match="no attribute 'Kakehasi'"):
