@@ -74,7 +74,7 @@ def run_pretrain(arguments: PretrainArguments, training_arguments: Seq2SeqTraini
         train_dataset=train_dataset,
         validation_dataset=validation_dataset,
         test_dataset=test_dataset,
-        data_collator=make_collator(arguments, tokenizer),
+        data_collator=make_collator(arguments, tokenizer, training_arguments.seed),
     )
     train(run, checkpoint)
     return finish_run(run)
@@ -125,20 +125,22 @@ def longest_piece(arguments: PretrainArguments) -> int:
 
 
 def make_collator(
-    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase
+    arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> DenoisingCollator | CausalLMCollator | MaskedLMCollator:
     """Returns what makes batches for the objective.
 
     Args:
         arguments: The objective with its settings.
         tokenizer: Gives the special ids.
+        seed: Decides where documents are split, corrupted or masked.
     """
     if arguments.objective == "causal-lm":
         return CausalLMCollator(tokenizer)
     if arguments.objective == "masked-lm":
-        return MaskedLMCollator(tokenizer, mlm_probability=arguments.mlm_probability)
+        return MaskedLMCollator(tokenizer, mlm_probability=arguments.mlm_probability, seed=seed)
     return DenoisingCollator(
         tokenizer,
+        seed=seed,
         next_word_ratio=arguments.next_word_ratio,
         noise_density=arguments.noise_density,
         mean_noise_span_length=arguments.mean_noise_span_length,

@@ -25,6 +25,7 @@ from transformers import (
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
+from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.recipe import resolved_recipe
@@ -125,7 +126,8 @@ def build_run(
     for replaced in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(replaced)
     # The order matters: the counter adds to the log what the bar shows, the clock may ask for a last checkpoint.
-    watchers = [counter, NonFiniteGuard(), budget, interruption, None if training_arguments.disable_tqdm else bar]
+    shown_bar = None if training_arguments.disable_tqdm else bar
+    watchers = [CollateByEpoch(), counter, NonFiniteGuard(), budget, interruption, shown_bar]
     for watcher in watchers:
         if watcher is not None:
             trainer.add_callback(watcher)

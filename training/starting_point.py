@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
@@ -61,7 +64,8 @@ def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -
         return new_config(arguments.preset, overrides, tokenizer)
     assert arguments.model is not None
     _require_folder(arguments.model, "model", "config.json")
-    config = AutoConfig.from_pretrained(arguments.model, **overrides)
+    with _readable_configuration():
+        config = AutoConfig.from_pretrained(arguments.model, **overrides)
     require_same_vocabulary(config, tokenizer, arguments.model)
     return config
 
@@ -82,10 +86,20 @@ def new_config(preset: str, overrides: dict[str, Any], tokenizer: PreTrainedToke
         if name not in known:
             raise ValueError(f"`config_overrides` must hold fields of KakehashiConfig, got {name!r}")
     ids = {name: getattr(tokenizer, name) for name in (*_SPECIAL_IDS, "mask_token_id")}
-    return KakehashiConfig.preset(
-        preset,
-        **{"vocab_size": len(tokenizer), **ids, "decoder_start_token_id": tokenizer.bos_token_id, **overrides},
-    )
+    with _readable_configuration():
+        return KakehashiConfig.preset(
+            preset,
+            **{"vocab_size": len(tokenizer), **ids, "decoder_start_token_id": tokenizer.bos_token_id, **overrides},
+        )
+
+
+@contextmanager
+def _readable_configuration() -> Iterator[None]:
+    """Turns what a configuration finds wrong with its fields into a ValueError with that sentence alone."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        raise ValueError(f"`config_overrides` do not fit: {error.__cause__ or error}") from error
 
 
 def require_same_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
