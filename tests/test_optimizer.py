@@ -37,7 +37,7 @@ def test_steps_equal_those_of_the_two_optimizers_side_by_side(tiny_model):
     ours = MuonAdamW(model, learning_rate=1e-2, weight_decay=0.1)
     matrices, others = split_parameters(reference)
     muon = Muon(matrices, lr=1e-2, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    adamw = AdamW(others, lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    adamw = AdamW(others, lr=5e-3, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     take_steps(model, [ours], 3)
     take_steps(reference, [muon, adamw], 3)
     for parameter, expected in zip(model.parameters(), reference.parameters(), strict=True):
@@ -69,7 +69,7 @@ def test_trainer_arguments_set_both_parts(tiny_model, tmp_path):
     )
     muon, adamw = muon_adamw(tiny_model, arguments).parts
     assert (muon.param_groups[0]["lr"], muon.param_groups[0]["weight_decay"]) == (3e-3, 0.2)
-    assert (adamw.param_groups[0]["lr"], adamw.param_groups[0]["betas"]) == (3e-3, (0.9, 0.9))
+    assert (adamw.param_groups[0]["lr"], adamw.param_groups[0]["betas"]) == (1.5e-3, (0.9, 0.9))
 
 
 def test_a_model_without_blocks_is_refused():

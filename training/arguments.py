@@ -80,8 +80,8 @@ class StageArguments:
     use_muon: bool = field(
         default=False,
         metadata={
-            "help": "Muon for the matrices of the blocks and AdamW for the rest, in place of `optim`. The learning "
-            "rate serves both and may be higher than AdamW's alone."
+            "help": "Muon for the matrices of the blocks, AdamW at half the learning rate for the rest, in place of "
+            "`optim`. The learning rate may be higher than that of AdamW alone."
         },
     )
     max_minutes: float | None = field(

@@ -39,7 +39,7 @@ from kakehashi.training.pretrain import run_pretrain
 from kakehashi.training.recipe import parse_recipe, read_recipe
 from kakehashi.training.sample_corpus import write_sample_corpus
 
-VOCAB_SIZE = 2048
+VOCAB_SIZE = 3072
 NUM_SENTINELS = 32
 EVALUATION_BATCH_SIZE = 128
 MAX_NEW_TOKENS = 48
