@@ -22,7 +22,7 @@ def read_short_recipe(name):
 @pytest.fixture
 def small_road(monkeypatch):
     """Makes the quickstart small enough for a test; nothing of it is left out."""
-    corpus = functools.partial(write_sample_corpus, num_train_pairs=400, num_test_pairs=12)
+    corpus = functools.partial(write_sample_corpus, num_train_pairs=3000, num_test_pairs=12)
     monkeypatch.setattr(quickstart, "write_sample_corpus", corpus)
     monkeypatch.setattr(quickstart, "read_recipe", read_short_recipe)
     monkeypatch.setattr(quickstart, "VOCAB_SIZE", 512)

@@ -292,7 +292,24 @@ def test_every_file_has_rows_and_no_half_written_one_stays(files):
     assert len(read_rows(files["translation.train"])) == 6_000
     assert len(read_rows(files["translation.test"])) == 300
     assert len(read_rows(files["classification.test"])) == 300
-    assert len(files["text"].read_text(encoding="utf-8").splitlines()) > 12_000
+    assert len(files["text"].read_text(encoding="utf-8").splitlines()) > 9_000
+    text = files["text"].read_text(encoding="utf-8")
+    assert all(row["en"] in text and row["ja"] in text for row in read_rows(files["translation.train"])[:200])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_slot_that_few_words_fill_is_never_held_out(seed):
+    split = split_pairs(seed=seed, num_train_pairs=6_000, num_test_pairs=100)
+    frames = {pair.frame for pair in split.train if " by " in pair.english and "noun:plane" in pair.words}
+    assert frames and not {("noun:plane", frame) for frame in frames} & split.held_out
+
+
+def test_rare_words_are_drawn_more_often_than_the_grammar_says_them():
+    train = split_pairs(seed=0).train
+    drawn = Counter(word for pair in train for word in pair.words)
+    said = Counter(word for pair in islice(generate_pairs(0), len(train)) for word in pair.words)
+    for part in (0.1, 0.25, 0.5):
+        assert sorted(drawn.values())[int(part * len(drawn))] > sorted(said.values())[int(part * len(said))]
 
 
 def test_the_cats_are_in_no_training_file(files):

@@ -22,6 +22,11 @@ ALWAYS_HELD_OUT: frozenset[Combination] = frozenset({("noun:cat", "love"), ("nou
 HELD_OUT_SHARE = 0.06
 # So many pairs are made for each that is drawn for training: room to draw rare words and frames more often.
 POOL_RATIO = 2.5
+# A word that makes up more of a frame than this fills a slot that few other words fill, such as the vehicle in "by
+# plane": without it the slot could not be learned.
+_MAX_SHARE_OF_FRAME = 0.03
+# Share of the pairs whose two sentences stand on one line of the unlabelled text.
+GLOSSED_SHARE = 0.5
 # A word keeps at least this many frames in training, or it could not be learned at all.
 _MIN_TRAINING_FRAMES = 3
 # An English word has to stand in this many training sentences before a test sentence may use it.
@@ -51,9 +56,10 @@ def combinations(pair: Pair) -> tuple[Combination, ...]:
     return tuple((word, pair.frame) for word in pair.words)
 
 
-def _choose_held_out(pairs: Iterable[Pair], seed: int) -> frozenset[Combination]:
+def _choose_held_out(pairs: Sequence[Pair], seed: int) -> frozenset[Combination]:
     """Chooses combinations of nouns and adjectives; verbs change form with the frame, so they are never chosen."""
     found = Counter(combination for pair in pairs for combination in combinations(pair))
+    frame_sizes = Counter(pair.frame for pair in pairs)
     frames_of: dict[str, int] = Counter(word for word, _ in found)
     words_of: dict[str, int] = Counter(frame for _, frame in found)
     lost: dict[str, int] = defaultdict(int)
@@ -64,9 +70,10 @@ def _choose_held_out(pairs: Iterable[Pair], seed: int) -> frozenset[Combination]
         if len(chosen) >= HELD_OUT_SHARE * len(found):
             break
         is_movable = not word.startswith("verb:") and frame in _SPLITTABLE
+        fills_open_slot = found[word, frame] <= _MAX_SHARE_OF_FRAME * frame_sizes[frame]
         leaves_word = frames_of[word] - lost[word] > _MIN_TRAINING_FRAMES
         leaves_frame = lost[frame] < 0.15 * words_of[frame] - 1
-        if is_movable and leaves_word and leaves_frame:
+        if is_movable and fills_open_slot and leaves_word and leaves_frame:
             chosen.add((word, frame))
             lost[word] += 1
             lost[frame] += 1
@@ -131,10 +138,17 @@ def split_pairs(*, seed: int = 0, num_train_pairs: int = 24_000, num_test_pairs:
 
 
 def _text_lines(random: Random, pairs: Sequence[Pair]) -> Iterator[str]:
-    """Yields unlabelled lines: English sentences, Japanese ones in both levels of politeness, exchanges of two."""
+    """Yields unlabelled lines: sentences of either language, and lines as in a phrase book, a sentence and its gloss.
+
+    Japanese sentences come in both levels of politeness. The glossed lines let a model meet both languages in one
+    context before anyone tells it to translate.
+    """
     for pair in pairs:
+        if random.random() < GLOSSED_SHARE:
+            yield " ".join(random.sample([pair.english, pair.japanese], 2))
+            continue
         lines = [pair.english, pair.japanese]
-        if random.random() < 0.25:
+        if random.random() < 0.5:
             lines.append(random.choice(pair.japanese_references))
         random.shuffle(lines)
         yield from dict.fromkeys(lines)
