@@ -15,7 +15,7 @@ RESULT = {
     "seconds_total": 12.0,
     "seconds_by_stage": {"corpus": 5.0, "pretrain": 7.0},
     "parameters": 1234567,
-    "examples": [{"input": "I love cats.", "output": "私は猫が大好きです。"}],
+    "examples": [{"task": "en → ja", "input": "I love cats.", "output": "私は猫が大好きです。"}],
 }
 
 
@@ -35,7 +35,16 @@ def asked(monkeypatch):
 def test_the_command_ends_with_the_answers_the_numbers_and_what_to_try_next(asked):
     result = CliRunner().invoke(cli.app, ["quickstart", "--output-dir", "here", "--seed", "3"])
     assert asked == [("here", 3)]
-    for shown in ("I love cats.", "私は猫が大好きです。", "93.8%", "0.875", "1,234,567", "corpus", "here/instruct"):
+    for shown in (
+        "en → ja",
+        "I love cats.",
+        "私は猫が大好きです。",
+        "93.8%",
+        "0.875",
+        "1,234,567",
+        "corpus",
+        "here/instruct",
+    ):
         assert shown in result.stdout
 
 

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kakehashi.tokenization import train_tokenizer
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
 from kakehashi.training.classify import run_classify
+from kakehashi.training.console import quiet_library
 from kakehashi.training.documents import iterate_texts, load_rows
 from kakehashi.training.inference import (
     classify_texts,
@@ -46,7 +47,7 @@ MAX_NEW_TOKENS = 48
 
 # Never in the training data, whatever the seed.
 UNSEEN_SENTENCES = {"ja": ["I love cats."], "en": ["私は猫が大好きです。"]}
-NUM_SHOWN = 3
+NUM_SHOWN = 2
 
 LANGUAGES = {"ja": ("en", "ja", "japanese_references"), "en": ("ja", "en", "english_references")}
 """Target language → source column, target column, column of every translation the grammar allows."""
@@ -108,9 +109,9 @@ def run_quickstart(output_dir: Path, seed: int, console: Console) -> dict[str, A
         _run_stage(run, "instruct", InstructArguments, run_instruct, files["instruction.train"], "pretrain")
     with run.stage("classify", "tell the topic of a sentence"):
         _run_stage(run, "classify", ClassifyArguments, run_classify, files["classification.train"], "pretrain")
-    with run.stage("evaluate", "measure on combinations of words and frames that were held out"):
+    with run.stage("evaluate", "measure on combinations of words and frames that were held out"), quiet_library():
         measured = {**_evaluate_translation(run, files), **_evaluate_classification(run, files)}
-    with run.stage("load", "load every folder in a fresh process that has no kakehashi"):
+    with run.stage("load", "load every folder in a fresh process that has no kakehashi"), quiet_library():
         examples = _load_as_a_stranger(run, files)
     summary = {
         **measured,
@@ -167,8 +168,8 @@ def _evaluate_translation(run: Quickstart, files: dict[str, Path]) -> dict[str, 
     for language, (source_column, target_column, references_column) in LANGUAGES.items():
         template = translation_template(model.config, language)
         prompts = [template.format(text=text) for text in rows[source_column]]
-        direction = f"{source_column}_{target_column}"
-        with _progress(run.console, f"translate {source_column} → {target_column}", len(prompts)) as on_batch:
+        name = f"{source_column}_{target_column}"
+        with _progress(run.console, f"translate {direction(language)}", len(prompts)) as on_batch:
             answers = generate_texts(
                 model,
                 tokenizer,
@@ -180,9 +181,9 @@ def _evaluate_translation(run: Quickstart, files: dict[str, Path]) -> dict[str, 
         scores = metric.compute(
             predictions=answers, references=list(rows[references_column]), target_language=language
         )
-        measured[f"exact_match_{direction}"] = scores["exact_match"]
-        measured[f"chrf_{direction}"] = scores["chrf"]
-        _write_answers(run.folder("evaluate") / f"{direction}.jsonl", rows, source_column, references_column, answers)
+        measured[f"exact_match_{name}"] = scores["exact_match"]
+        measured[f"chrf_{name}"] = scores["chrf"]
+        _write_answers(run.folder("evaluate") / f"{name}.jsonl", rows, source_column, references_column, answers)
     return measured
 
 
@@ -241,14 +242,18 @@ def _load_as_a_stranger(run: Quickstart, files: dict[str, Path]) -> list[dict[st
         "classification": {"model": classify, "texts": list(texts)},
     }
     reply = ask_stranger(request)
-    sources = [text for group in sentences.values() for text in group]
-    translated = [
-        {"input": source, "output": output} for source, output in zip(sources, reply["translation"], strict=True)
-    ]
-    labelled = [{"input": text, "output": label} for text, label in zip(texts, reply["classification"], strict=True)]
+    asked = [(direction(language), text) for language, texts in sentences.items() for text in texts]
     for folder, loaded in reply["classes"].items():
-        run.console.print(f"{folder}: {loaded}")
-    return translated + labelled
+        run.console.print(f"{folder}: {loaded}", highlight=False, soft_wrap=True)
+    answered = [*zip(asked, reply["translation"], strict=True)]
+    answered += [(("topic", text), label) for text, label in zip(texts, reply["classification"], strict=True)]
+    return [{"task": task, "input": text, "output": output} for (task, text), output in answered]
+
+
+def direction(language: str) -> str:
+    """How a direction of translation is called, such as `en → ja` for the target language `ja`."""
+    source, target, _ = LANGUAGES[language]
+    return f"{source} → {target}"
 
 
 def ask_stranger(request: dict[str, Any]) -> dict[str, Any]:

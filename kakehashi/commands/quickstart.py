@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 ROWS = (
     ("exact match en → ja", "exact_match_en_ja", "{:.1%}"),
@@ -39,29 +41,31 @@ def quickstart(
 
 def _print_result(result: dict[str, Any], output_dir: Path, console: Console) -> None:
     """Prints what the models answered, what was measured and what to try next."""
-    from rich.table import Table
-
-    answers = Table(
-        title="Sentences never seen, answered by the folders loaded without kakehashi", title_justify="left"
-    )
-    answers.add_column("input")
-    answers.add_column("output")
-    for example in result["examples"]:
-        answers.add_row(example["input"], example["output"])
-    numbers = Table(title="Measured on held-out combinations of words and frames", title_justify="left")
-    numbers.add_column("what")
-    numbers.add_column("value", justify="right")
-    for name, key, form in ROWS:
-        numbers.add_row(name, form.format(result[key]))
-    for stage, seconds in result["seconds_by_stage"].items():
-        numbers.add_row(f"  {stage}", f"{seconds:.0f}")
-    console.print(answers)
-    console.print(numbers)
+    console.print("[bold]Sentences never seen, answered by the folders loaded without kakehashi[/bold]")
+    console.print(_table(("task", "input", "output"), result["examples"]))
+    numbers = [{"measured": name, "value": form.format(result[key])} for name, key, form in ROWS]
+    seconds = [
+        {"measured": f"  {stage}", "value": f"{value:.0f}"} for stage, value in result["seconds_by_stage"].items()
+    ]
+    console.print("[bold]Measured on combinations of words and frames that were held out[/bold]")
+    console.print(_table(("measured", "value"), numbers + seconds))
     console.print(
-        f"All of it is in {output_dir}; the numbers in {output_dir / 'summary.json'}. Try next:\n"
+        f"All of it is in {output_dir}, the numbers in {output_dir / 'summary.json'}. Try next:\n"
         f'  kakehashi translate {output_dir / "instruct"} --to ja "My sister reads books."\n'
         f'  kakehashi classify-text {output_dir / "classify"} "The dog runs in the park."\n'
-        f"  kakehashi recipes list      # recipes for your own text",
+        f"  kakehashi recipes list",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _table(columns: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
+    """Lays rows out; long cells go on in the next line instead of losing their end."""
+    from rich.table import Table
+
+    table = Table(show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == "value" else "left")
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    return table
