@@ -138,7 +138,7 @@ def test_an_adjective_without_i_is_refused():
 @pytest.mark.parametrize(
     ("function", "known"),
     [
-        (en.plural, {"cat": "cats", "bus": "buses", "mouse": "mice", "puppy": "puppies", "wolf": "wolves"}),
+        (en.plural, {"cat": "cats", "bus": "buses", "mouse": "mice", "puppy": "puppies", "shelf": "shelves"}),
         (en.plural, {"toothbrush": "toothbrushes", "police officer": "police officers", "piano": "pianos"}),
         (en.plural, {"tomato": "tomatoes", "knife": "knives", "sheep": "sheep", "scarf": "scarves"}),
         (en.third_person, {"eat": "eats", "watch": "watches", "study": "studies", "play": "plays", "have": "has"}),

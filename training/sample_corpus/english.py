@@ -81,9 +81,7 @@ IRREGULAR_PLURALS: dict[str, str] = {
     "tooth": "teeth",
     "volcano": "volcanoes",
     "wife": "wives",
-    "wolf": "wolves",
     "woman": "women",
-    "kangaroo": "kangaroos",
     "zoo": "zoos",
     "bus": "buses",
 }

@@ -126,13 +126,13 @@ def _render_fell(slots: Slots, form: Form) -> Rendered:
 _SIZES: tuple[tuple[str, ...], ...] = (
     ("whale",),
     ("elephant",),
-    ("horse", "cow", "bear", "camel", "giraffe"),
-    ("lion", "tiger", "gorilla", "zebra"),
-    ("sheep", "wolf", "goat"),
+    ("horse", "cow", "bear", "giraffe"),
+    ("lion", "tiger"),
+    ("sheep", "goat"),
     ("dog", "monkey", "fox"),
-    ("cat", "rabbit", "owl"),
-    ("squirrel", "hamster", "mouse", "frog"),
-    ("bee", "butterfly"),
+    ("cat", "rabbit"),
+    ("squirrel", "mouse", "frog"),
+    ("butterfly",),
 )
 _SPEEDS: tuple[tuple[str, ...], ...] = (("plane",), (), ("train",), (), ("bicycle", "ship"))
 _SPEEDS_ON_ROADS: tuple[tuple[str, ...], ...] = (("car", "motorcycle", "taxi"), (), ("bicycle",))
@@ -168,7 +168,7 @@ def _render_truth(slots: Slots, form: Form) -> Rendered:
 
 
 _BLOOMS: dict[str, tuple[str, ...]] = {
-    "spring": ("tulip", "rose", "carnation", "flower"),
+    "spring": ("tulip", "rose", "flower"),
     "summer": ("sunflower", "lily", "flower"),
     "autumn": ("rose", "flower"),
 }
