@@ -27,6 +27,8 @@ POOL_RATIO = 2.5
 _MAX_SHARE_OF_FRAME = 0.03
 # Share of the pairs whose two sentences stand on one line of the unlabelled text.
 GLOSSED_SHARE = 0.5
+# What is held out of a frame may take at most this share from any verb in it, or the verb's form there is lost too.
+_MAX_SHARE_OF_VERB = 0.3
 # A word keeps at least this many frames in training, or it could not be learned at all.
 _MIN_TRAINING_FRAMES = 3
 # An English word has to stand in this many training sentences before a test sentence may use it.
@@ -60,24 +62,42 @@ def _choose_held_out(pairs: Sequence[Pair], seed: int) -> frozenset[Combination]
     """Chooses combinations of nouns and adjectives; verbs change form with the frame, so they are never chosen."""
     found = Counter(combination for pair in pairs for combination in combinations(pair))
     frame_sizes = Counter(pair.frame for pair in pairs)
+    verbs_beside = _verbs_beside(pairs)
     frames_of: dict[str, int] = Counter(word for word, _ in found)
     words_of: dict[str, int] = Counter(frame for _, frame in found)
-    lost: dict[str, int] = defaultdict(int)
+    lost: dict[str | Combination, int] = defaultdict(int)
     candidates = sorted(found)
     Random(f"held out {seed}").shuffle(candidates)
     chosen = set(ALWAYS_HELD_OUT)
     for word, frame in candidates:
         if len(chosen) >= HELD_OUT_SHARE * len(found):
             break
-        is_movable = not word.startswith("verb:") and frame in _SPLITTABLE
-        fills_open_slot = found[word, frame] <= _MAX_SHARE_OF_FRAME * frame_sizes[frame]
-        leaves_word = frames_of[word] - lost[word] > _MIN_TRAINING_FRAMES
-        leaves_frame = lost[frame] < 0.15 * words_of[frame] - 1
-        if is_movable and fills_open_slot and leaves_word and leaves_frame:
+        beside = verbs_beside[word, frame]
+        can_be_spared = (
+            not word.startswith("verb:")
+            and frame in _SPLITTABLE
+            and found[word, frame] <= _MAX_SHARE_OF_FRAME * frame_sizes[frame]
+            and all(lost[verb] + count <= _MAX_SHARE_OF_VERB * found[verb] for verb, count in beside.items())
+            and frames_of[word] - lost[word] > _MIN_TRAINING_FRAMES
+            and lost[frame] < 0.15 * words_of[frame] - 1
+        )
+        if can_be_spared:
             chosen.add((word, frame))
             lost[word] += 1
             lost[frame] += 1
+            for verb, count in beside.items():
+                lost[verb] += count
     return frozenset(chosen)
+
+
+def _verbs_beside(pairs: Sequence[Pair]) -> dict[Combination, Counter[Combination]]:
+    """Counts, for each word in a frame, the sentences it shares there with each verb."""
+    beside: dict[Combination, Counter[Combination]] = defaultdict(Counter)
+    for pair in pairs:
+        verbs = [(word, pair.frame) for word in pair.words if word.startswith("verb:")]
+        for combination in combinations(pair):
+            beside[combination].update(verbs)
+    return beside
 
 
 def _balance(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
