@@ -24,7 +24,13 @@ RECIPE = {
     "max_steps": 7,
     "output_dir": "/home/someone/runs/first",
 }
-METRICS = {"eval_loss": 1e-05, "eval_exact_match": 0.91234, "train_examples": 50000, "note": "text is no metric"}
+METRICS = {
+    "eval_loss": 1e-05,
+    "eval_exact_match": 0.91234,
+    "train_examples": 50000,
+    "rate": 11592.7,
+    "note": "text is no metric",
+}
 VERSIONS = {"torch": "2.13.0", "device": "cpu", "cpu_cores": 2, "accelerator": None, "command": "/home/someone/x"}
 
 
@@ -54,6 +60,7 @@ def test_the_card_is_filled_from_the_run(finish_run):
     assert "| `eval_exact_match` | 0.9123 |" in text
     assert "| `eval_loss` | 1e-05 |" in text
     assert "| `train_examples` | 50,000 |" in text
+    assert "| `rate` | 11,593 |" in text
     assert "| `learning_rate` | `0.003` |" in text
     assert "| training | `pairs.tsv`, `user/pairs` |" in text
     assert "Licence of the data: CC BY 2.0 FR" in text

@@ -238,7 +238,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _format_number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def _usage(head: _Head, name: str) -> str:
