@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint types bench clean
+.PHONY: help install quickstart readme test lint types bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -19,6 +19,10 @@ install: $(INSTALLED) ## Make .venv and install the package with the pinned deve
 
 quickstart: $(INSTALLED) ## Train and use a small model on the embedded corpus (5 minutes on two cores)
 	$(VENV)/bin/kakehashi quickstart $(ARGS)
+
+readme: $(INSTALLED) ## Compare what the READMEs show with the models that make quickstart left in runs/quickstart
+	@test -f runs/quickstart/summary.json || { echo "error: runs/quickstart is missing: run make quickstart first" >&2; exit 1; }
+	$(OFFLINE) KAKEHASHI_QUICKSTART=runs/quickstart $(VENV_PYTHON) -m pytest tests/test_readme.py $(ARGS)
 
 test: $(INSTALLED) ## Run all tests, offline
 	$(OFFLINE) $(VENV_PYTHON) -m pytest $(ARGS)
