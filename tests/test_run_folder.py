@@ -9,7 +9,13 @@ import pytest
 
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.recipe import parse_recipe, resolved_recipe
-from kakehashi.training.run_folder import RESUME_NEWEST, describe_environment, fill_run_folder, open_run_folder
+from kakehashi.training.run_folder import (
+    RESUME_NEWEST,
+    describe_environment,
+    fill_run_folder,
+    no_empty_folder_left,
+    open_run_folder,
+)
 
 
 @pytest.fixture
@@ -104,3 +110,14 @@ def test_versions_device_and_commit_are_noted(parse):
     assert described["device"] in ("cpu", "cuda", "mps")
     asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=os.path.dirname(__file__))
     assert described["git_commit"] in (None, asked.stdout.strip())
+
+
+def test_a_run_that_fails_before_it_writes_leaves_no_folder(tmp_path):
+    for name, content in (("empty", None), ("kept", "text")):
+        folder = tmp_path / name
+        with pytest.raises(ValueError, match="no data"), no_empty_folder_left(folder):
+            folder.mkdir()
+            if content is not None:
+                (folder / "file").write_text(content, "utf-8")
+            raise ValueError("no data")
+    assert not (tmp_path / "empty").exists() and (tmp_path / "kept" / "file").is_file()

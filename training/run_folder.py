@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,21 @@ def output_folder(training_arguments: Seq2SeqTrainingArguments) -> Path:
     # No recipe is read without it.
     assert training_arguments.output_dir is not None
     return Path(training_arguments.output_dir)
+
+
+@contextmanager
+def no_empty_folder_left(folder: Path) -> Iterator[None]:
+    """Removes the output folder if what runs inside fails before anything was written to it.
+
+    Args:
+        folder: Output folder; it need not exist yet.
+    """
+    try:
+        yield
+    except BaseException:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> Path | None:

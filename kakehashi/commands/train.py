@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,13 +61,14 @@ def _run_stage(
     """Reads the recipe, runs the stage and prints its final numbers."""
     from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
     from kakehashi.training.run import TrainingInterrupted
-    from kakehashi.training.run_folder import RESUME_NEWEST
+    from kakehashi.training.run_folder import RESUME_NEWEST, no_empty_folder_left
 
     arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
     if resume:
         training_arguments.resume_from_checkpoint = RESUME_NEWEST
     try:
-        metrics = run(arguments, training_arguments)
+        with no_empty_folder_left(Path(training_arguments.output_dir)):
+            metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
         print(f"kakehashi: {interruption}", file=sys.stderr)
         # Not chained: `main` would report the interruption a second time.
