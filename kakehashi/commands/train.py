@@ -64,6 +64,8 @@ def _run_stage(
     from kakehashi.training.run_folder import RESUME_NEWEST, no_empty_folder_left
 
     arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
+    # `parse_recipe` refuses a recipe without it.
+    assert training_arguments.output_dir is not None
     if resume:
         training_arguments.resume_from_checkpoint = RESUME_NEWEST
     try:
