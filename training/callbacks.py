@@ -219,6 +219,8 @@ class TimeBudget(TrainerCallback, ExportableState):
         self._before_seconds = elapsed_seconds
         self._start: float | None = None
         self._max_steps: int | None = None
+        # Step and progress when the schedule last looked at the clock.
+        self._reading: tuple[int, float] | None = None
 
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps of the clock."""
@@ -246,7 +248,9 @@ class TimeBudget(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stops when the time is up, with a last validation and checkpoint where these follow steps."""
-        if self.progress < 1.0:
+        # What the schedule saw decides, so that the learning rate is at its end when the run is.
+        progress = self.progress if self._reading is None else self._reading[1]
+        if progress < 1.0:
             return
         control.should_training_stop = True
         control.should_save |= args.save_strategy == SaveStrategy.STEPS
@@ -281,7 +285,10 @@ class TimeBudget(TrainerCallback, ExportableState):
 
         # A plain function, because LambdaLR stores every other callable in the checkpoint.
         def factor(step: int) -> float:
-            place = max(self.progress, min(1.0, step / self._max_steps) if self._max_steps else 0.0)
+            # One look at the clock for all parameter groups of a step.
+            if self._reading is None or self._reading[0] != step:
+                self._reading = (step, self.progress)
+            place = max(self._reading[1], min(1.0, step / self._max_steps) if self._max_steps else 0.0)
             warmup = 1.0 if args.warmup_steps < 1 else min(1.0, (step + 1) / args.warmup_steps)
             return warmup * factor_at(int(place * _SCHEDULE_STEPS))
 
