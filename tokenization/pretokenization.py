@@ -29,7 +29,7 @@ _JAPANESE = f"{_KANJI}{_HIRAGANA}{_KATAKANA}"
 
 _SPACE = r"\t-\r\x{0085}\p{Z}".replace(r"\x{0085}", "\u0085")
 # What ends a sentence, and what may still follow inside it.
-_TERMINATORS = ".!?。！？．｡…‥"
+SENTENCE_TERMINATORS = ".!?。！？．｡…‥"
 _CLOSERS = r"\"')\]}”’」』）】］｝〕》〉｣»"
 
 DIGIT_GROUPS = (1, 2, 3)
@@ -74,8 +74,8 @@ def split_pattern(
     hiragana = f"[{_HIRAGANA}]+" + ("[、。]?" if attach_punctuation else "")
     number = (" ?" if space_before_digits else "") + rf"\p{{N}}{{1,{digits}}}"
     # A run of terminators is closed by quotes and brackets alone: nothing of the next sentence joins it.
-    sentence_end = f" ?[{_TERMINATORS}]+[{_CLOSERS}]*"
-    punctuation = rf" ?[^{_SPACE}\p{{L}}\p{{N}}{_TERMINATORS}]+"
+    sentence_end = f" ?[{SENTENCE_TERMINATORS}]+[{_CLOSERS}]*"
+    punctuation = rf" ?[^{_SPACE}\p{{L}}\p{{N}}{SENTENCE_TERMINATORS}]+"
     line_break = rf"[{_SPACE}]*[\r\n]+"
     # All but the last space of a run stand alone; the last belongs to the word that follows.
     spaces = rf"[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
