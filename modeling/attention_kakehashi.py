@@ -11,9 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Positions and attention: how one token looks at others.
+"""Attention: how one token looks at others.
 
-Norm, rotary positions, attention written out, self-attention, cross-attention; in this order.
+Norm, attention written out, self-attention, cross-attention; in this order.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_kakehashi import KakehashiConfig
+from .positions_kakehashi import rotate
 
 
 class KakehashiRMSNorm(nn.RMSNorm):
@@ -38,69 +38,6 @@ class KakehashiRMSNorm(nn.RMSNorm):
         """Normalises `x`, `(..., width)`, in its own dtype."""
         # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel.
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
-
-
-class KakehashiRotaryEmbedding(nn.Module):
-    """Cosines and sines that turn query and key pairs by an angle proportional to their position.
-
-    Source: Su et al., "RoFormer", 2021, section 3.2.2, in the layout where feature `i` pairs with `i + head_dim / 2`.
-    """
-
-    inv_freq: torch.Tensor
-
-    def __init__(self, config: KakehashiConfig) -> None:
-        super().__init__()
-        self.config = config
-        assert config.rope_parameters is not None
-        self.rope_type = config.rope_parameters["rope_type"]
-        self.max_seq_len_cached = self.original_max_seq_len = config.max_position_embeddings
-        compute = ROPE_INIT_FUNCTIONS.get(self.rope_type, self.compute_default_rope_parameters)
-        inv_freq, self.attention_scaling = compute(config)
-        # Both names are what Transformers looks for when it rebuilds the table after loading on the meta device.
-        self.register_buffer("inv_freq", inv_freq, persistent=False)
-        self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
-
-    @staticmethod
-    def compute_default_rope_parameters(
-        config: KakehashiConfig, device: torch.device | None = None, **kwargs: Any
-    ) -> tuple[torch.Tensor, float]:
-        """The angle per position of each feature pair, `(head_dim / 2,)`, and the factor 1.0 on cosines and sines."""
-        assert config.rope_parameters is not None
-        assert config.head_dim is not None
-        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
-        return config.rope_parameters["rope_theta"] ** -exponents, 1.0
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> KakehashiRotaryEmbedding:
-        # A cast of the whole model must not reach the tables: in bfloat16 the angles of far positions blur.
-        tables = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)
-        for name, table in tables.items():
-            moved = self.get_buffer(name)
-            if moved.dtype != table.dtype:
-                self._buffers[name] = table.to(moved.device)
-        return self
-
-    @torch.no_grad()
-    @dynamic_rope_update
-    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines for the positions.
-
-        Args:
-            x: Any tensor of the dtype and device wanted.
-            position_ids: `(batch or 1, length)`.
-
-        Returns:
-            Two tensors `(batch or 1, 1, length, head_dim)`, ready to multiply with queries and keys.
-        """
-        angles = position_ids[:, None, :, None].float() * self.inv_freq.float()
-        angles = torch.cat((angles, angles), dim=-1)
-        return (angles.cos() * self.attention_scaling).to(x.dtype), (angles.sin() * self.attention_scaling).to(x.dtype)
-
-
-def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turns the pairs of `states`, `(batch, heads, length, head_dim)`, by the angles behind `cos` and `sin`."""
-    first, second = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 def residual_linear(in_features: int, out_features: int) -> nn.Linear:
@@ -155,9 +92,10 @@ def eager_attention_forward(
 class KakehashiAttention(nn.Module):
     """Grouped-query attention with normalised queries and keys, for self- and cross-attention.
 
-    Self-attention norms queries and keys per head and rotates them. Cross-attention has no positions, norms keys per
-    head and queries over their full width: the form that CTranslate2 computes exactly as well. Source: Ainslie et
-    al., "GQA", 2023; Dehghani et al., "Scaling Vision Transformers to 22 Billion Parameters", 2023, for the norms.
+    Self-attention norms queries and keys per head and turns them where positions are rotary. Cross-attention has no
+    positions, norms keys per head and queries over their full width: the form that CTranslate2 computes exactly as
+    well. Source: Ainslie et al., "GQA", 2023; Dehghani et al., "Scaling Vision Transformers to 22 Billion
+    Parameters", 2023, for the norms.
     """
 
     def __init__(self, config: KakehashiConfig, layer_idx: int, *, is_causal: bool, is_cross: bool = False) -> None:
@@ -223,7 +161,7 @@ class KakehashiAttention(nn.Module):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         **kwargs: Any,
@@ -232,7 +170,7 @@ class KakehashiAttention(nn.Module):
 
         Args:
             hidden_states: `(batch, length, hidden_size)`.
-            position_embeddings: Cosines and sines from `KakehashiRotaryEmbedding`.
+            position_embeddings: Cosines and sines from `KakehashiRotaryEmbedding`. `None` turns nothing.
             attention_mask: In the form of the chosen attention implementation. `None` hides nothing but, in the
                 decoder, what comes later.
             past_key_values: Cache that earlier keys and values are read from and these are added to.
@@ -241,9 +179,10 @@ class KakehashiAttention(nn.Module):
         Returns:
             The sub-layer's output, shaped as `hidden_states`, and the attention weights where they are computed.
         """
-        queries = rotate(self.project_queries(hidden_states), *position_embeddings)
+        queries = self.project_queries(hidden_states)
         keys, values = self.project_keys_values(hidden_states)
-        keys = rotate(keys, *position_embeddings)
+        if position_embeddings is not None:
+            queries, keys = rotate(queries, *position_embeddings), rotate(keys, *position_embeddings)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
         return self.attend(queries, keys, values, attention_mask, **kwargs)

@@ -15,13 +15,14 @@
 
 # No `from __future__ import annotations` here: `@strict` checks the types of fields, but not types written as strings.
 import copy
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 Shape = Literal["encoder-decoder", "encoder", "decoder"]
+PositionEmbeddingType = Literal["rope", "relative_bias", "learned", "sinusoidal", "none"]
 
 # A Hub folder is complete only if every Auto class finds its head, whichever head was saved.
 AUTO_MAP = {
@@ -103,12 +104,16 @@ class KakehashiConfig(PreTrainedConfig):
         num_attention_heads: Query heads of every attention.
         num_key_value_heads: Key and value heads, each shared by `num_attention_heads / num_key_value_heads` query
             heads. `None` means as many as query heads.
-        head_dim: Width of one head; even, since rotary positions turn pairs. `None` means
+        head_dim: Width of one head; even where rotary positions turn pairs. `None` means
             `hidden_size / num_attention_heads`.
-        max_position_embeddings: Longest length, in tokens, that the model is meant for. Rotary positions set no hard
-            limit.
+        position_embedding_type: How the model is told where a token stands, see `positions_kakehashi.py`: `"rope"`,
+            `"relative_bias"`, `"learned"`, `"sinusoidal"` or `"none"`.
+        max_position_embeddings: Longest length, in tokens, that the model is meant for. A hard limit for learned
+            positions only.
         rope_parameters: Rotary settings as Transformers writes them, `{"rope_type": "default", "rope_theta": 10000}`
             when `None`.
+        relative_attention_num_buckets: Buckets of distances, with `"relative_bias"`.
+        relative_attention_max_distance: Distance, in tokens, from which all share the last bucket.
         rms_norm_eps: Added to the mean square in every RMSNorm.
         initializer_range: Standard deviation of the embedding at initialisation. `None` means
             `0.5 * hidden_size ** -0.5`: at any width, logits then start with a standard deviation of 0.5 and no token
@@ -118,6 +123,11 @@ class KakehashiConfig(PreTrainedConfig):
         dropout: Probability of dropping a feature of the embedding and of each sub-layer's output.
         attention_dropout: Probability of dropping an attention weight.
         classifier_dropout: Dropout before the classification heads. `None` means `dropout`.
+        label_smoothing: Part of each label's probability that the token loss spreads over the vocabulary, in training
+            and in validation.
+        z_loss_weight: Weight of the squared log of the softmax's denominator in the token loss.
+        chunked_loss: Whether training computes logits piece by piece, never all at once. `None` does so where that
+            pays, see `TokenLoss`.
         is_encoder_decoder: Whether the model has both stacks.
         is_decoder: Whether a model of one stack is the decoder.
         use_cache: Whether decoders return keys and values for the next step.
@@ -144,14 +154,20 @@ class KakehashiConfig(PreTrainedConfig):
     num_attention_heads: int = 8
     num_key_value_heads: int | None = 4
     head_dim: int | None = 64
+    position_embedding_type: PositionEmbeddingType = "rope"
     max_position_embeddings: int = 2048
     rope_parameters: dict | None = None
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
     rms_norm_eps: float = 1e-6
     initializer_range: float | None = None
     scale_embedding: bool = True
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int | None = None
+    label_smoothing: float | int = 0.0
+    z_loss_weight: float | int = 0.0
+    chunked_loss: bool | None = None
     is_encoder_decoder: bool = True
     is_decoder: bool = False
     use_cache: bool = True
@@ -226,22 +242,44 @@ class KakehashiConfig(PreTrainedConfig):
                 f"`num_attention_heads` must be a multiple of `num_key_value_heads`, "
                 f"got {self.num_attention_heads} and {self.num_key_value_heads}."
             )
-        if self.head_dim % 2:
+        self._validate_positions()
+        self._validate_rates()
+        self._validate_token_ids()
+
+    def _validate_positions(self) -> None:
+        assert self.head_dim is not None
+        assert self.rope_parameters is not None
+        kinds = get_args(PositionEmbeddingType)
+        if self.position_embedding_type not in kinds:
+            raise ValueError(
+                f"`position_embedding_type` must be one of {', '.join(kinds)}, got {self.position_embedding_type!r}."
+            )
+        if self.position_embedding_type == "rope" and self.head_dim % 2:
             raise ValueError(f"`head_dim` must be even because rotary positions turn pairs, got {self.head_dim}.")
+        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2:
+            raise ValueError(
+                f"`hidden_size` must be even because sinusoidal positions come in pairs, got {self.hidden_size}."
+            )
         rope_type, rope_types = self.rope_parameters["rope_type"], ("default", *ROPE_INIT_FUNCTIONS)
         if rope_type not in rope_types:
             raise ValueError(
                 f"`rope_parameters['rope_type']` must be one of {', '.join(rope_types)}, got {rope_type!r}."
             )
-        self._validate_rates()
-        self._validate_token_ids()
+        buckets, farthest = self.relative_attention_num_buckets, self.relative_attention_max_distance
+        if buckets < 4 or buckets % 4:
+            raise ValueError(f"`relative_attention_num_buckets` must be a multiple of 4, got {buckets}.")
+        if farthest <= buckets // 2:
+            raise ValueError(
+                f"`relative_attention_max_distance` must be greater than half of `relative_attention_num_buckets`, "
+                f"got {farthest} and {buckets}."
+            )
 
     def _validate_rates(self) -> None:
-        for name in ("dropout", "attention_dropout", "classifier_dropout"):
+        for name in ("dropout", "attention_dropout", "classifier_dropout", "label_smoothing"):
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must be at least 0 and less than 1, got {rate}.")
-        for name in ("rms_norm_eps", "initializer_range"):
+        for name in ("rms_norm_eps", "initializer_range", "z_loss_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
 
@@ -253,4 +291,4 @@ class KakehashiConfig(PreTrainedConfig):
                     raise ValueError(f"`{name}` must be between 0 and `vocab_size` - 1, got {token_id}.")
 
 
-__all__ = ["AUTO_MAP", "PRESETS", "KakehashiConfig", "Shape"]
+__all__ = ["AUTO_MAP", "PRESETS", "KakehashiConfig", "PositionEmbeddingType", "Shape"]

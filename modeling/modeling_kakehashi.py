@@ -19,7 +19,8 @@ Every head keeps its blocks under `model`, under the same names, so weights move
     model.encoder.layers.N.{self_attn, mlp}
     model.decoder.layers.N.{self_attn, cross_attn, mlp}
 
-The blocks stand in `stacks_kakehashi.py` and `attention_kakehashi.py`.
+The blocks stand in `stacks_kakehashi.py` and `attention_kakehashi.py`, what they need to know of places in
+`positions_kakehashi.py` and `packing_kakehashi.py`, the loss in `loss_kakehashi.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import GenerationMixin
 from transformers.cache_utils import Cache
@@ -44,6 +44,8 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from .configuration_kakehashi import KakehashiConfig, Shape
+from .loss_kakehashi import TokenLoss, shift_left, shift_right
+from .packing_kakehashi import check_packing
 from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder, KakehashiPreTrainedModel
 
 # What the checkpoint of an encoder-decoder holds beyond one of its stacks.
@@ -100,6 +102,8 @@ class KakehashiModel(KakehashiPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        segment_ids: torch.Tensor | None = None,
+        decoder_segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput | BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions:
         """Runs the stacks.
@@ -117,11 +121,18 @@ class KakehashiModel(KakehashiPreTrainedModel):
             inputs_embeds: In place of `input_ids`, before scaling.
             decoder_inputs_embeds: In place of `decoder_input_ids`, before scaling.
             use_cache: Whether the decoder returns a cache.
+            segment_ids: As `input_ids`, where a row packs several examples: 1 for the tokens of the first, 2 for
+                those of the second, 0 for padding. See `packing_kakehashi.py`.
+            decoder_segment_ids: `(batch, target_length)`, the same numbers for the targets of those examples.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
         Returns:
             An encoder-decoder's `Seq2SeqModelOutput`, or the output of its one stack.
+
+        Raises:
+            ValueError: If segment ids are not numbered as said, or differ between source and target.
         """
+        check_packing(segment_ids, decoder_segment_ids)
         if self.encoder is None:
             assert self.decoder is not None
             return self.decoder(
@@ -131,11 +142,12 @@ class KakehashiModel(KakehashiPreTrainedModel):
                 past_key_values=past_key_values,
                 inputs_embeds=inputs_embeds,
                 use_cache=use_cache,
+                segment_ids=segment_ids,
                 **kwargs,
             )
         source: BaseModelOutput
         if encoder_outputs is None:
-            source = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, **kwargs)
+            source = self.encoder(input_ids, attention_mask, position_ids, inputs_embeds, segment_ids, **kwargs)
         elif isinstance(encoder_outputs, (tuple, list)):
             source = BaseModelOutput(*encoder_outputs)
         else:
@@ -151,6 +163,8 @@ class KakehashiModel(KakehashiPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            segment_ids=decoder_segment_ids,
+            encoder_segment_ids=segment_ids,
             **kwargs,
         )
         return Seq2SeqModelOutput(
@@ -175,43 +189,6 @@ class KakehashiEncoderModel(KakehashiModel):
         super().__init__(config.with_shape("encoder"))
 
 
-def shift_right(labels: torch.Tensor, start_token_id: int, pad_token_id: int) -> torch.Tensor:
-    """Decoder inputs for the labels: the start token, then every label but the last.
-
-        labels   私  は  猫  </s>  -100
-        returns  <s> 私  は  猫    </s>
-
-    Args:
-        labels: `(batch, target_length)`, -100 where there is nothing to predict.
-        start_token_id: Id of the first decoder input.
-        pad_token_id: Id put where a label is -100.
-    """
-    shifted = F.pad(labels[:, :-1], (1, 0), value=start_token_id)
-    return shifted.masked_fill(shifted == -100, pad_token_id)
-
-
-def token_cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
-) -> torch.Tensor:
-    """Cross entropy of logits that stand beside their labels, in float32.
-
-    Args:
-        logits: `(positions, vocab_size)`.
-        labels: `(positions,)`, -100 where a position does not count.
-        num_items_in_batch: What the sum is divided by: the labels of the whole optimizer step, when one forward sees
-            only a part of it. `None` divides by the labels given.
-
-    Returns:
-        A scalar; 0 when there is no label at all.
-    """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
-    if num_items_in_batch is None:
-        num_items_in_batch = (labels != -100).sum().clamp(min=1)
-    elif torch.is_tensor(num_items_in_batch):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
-
-
 class KakehashiTokenPredictionModel(KakehashiPreTrainedModel):
     """What the three heads that predict tokens share: blocks, the tied output projection and the loss."""
 
@@ -223,6 +200,7 @@ class KakehashiTokenPredictionModel(KakehashiPreTrainedModel):
         super().__init__(config)
         self.model = KakehashiModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.token_loss = TokenLoss.of(config)
         self.post_init()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -248,29 +226,26 @@ class KakehashiTokenPredictionModel(KakehashiPreTrainedModel):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The loss and the logits.
 
-        In training only positions that have a label are projected to the vocabulary, and no logits are returned:
-        padding then costs neither time nor memory in the largest matrix product of the model.
+        In training no logits are returned, because only positions that have a label are projected, see `TokenLoss`.
 
         Args:
             hidden_states: `(batch, length, hidden_size)`.
             labels: `(batch, length)`, beside the position that predicts them. `None` for no loss.
             logits_to_keep: Number of last positions to project, or the indices of them; 0 for all.
-            num_items_in_batch: See `token_cross_entropy`.
+            num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
 
         Returns:
             The scalar loss or `None`, and logits `(batch, kept, vocab_size)` or `None` in training with labels.
         """
         if labels is not None and self.training:
-            has_label = labels != -100
-            logits = self.lm_head(hidden_states[has_label])
-            return token_cross_entropy(logits, labels[has_label], num_items_in_batch), None
+            return self.token_loss.from_states(hidden_states, self.lm_head, labels, num_items_in_batch), None
         if labels is None and not (isinstance(logits_to_keep, int) and logits_to_keep == 0):
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden_states = hidden_states[:, kept]
         logits = self.lm_head(hidden_states)
         if labels is None:
             return None, logits
-        return token_cross_entropy(logits.flatten(0, 1), labels.flatten(), num_items_in_batch), logits
+        return self.token_loss.from_logits(logits.flatten(0, 1), labels.flatten(), num_items_in_batch), logits
 
 
 class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, GenerationMixin):
@@ -279,8 +254,14 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
     _auto_class = "AutoModelForSeq2SeqLM"
     shape = "encoder-decoder"
 
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+    def prepare_decoder_input_ids_from_labels(
+        self, labels: torch.Tensor, decoder_segment_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Decoder inputs `(batch, target_length)` for the labels; the name that Transformers' collators call.
+
+        Args:
+            labels: `(batch, target_length)`, -100 where there is nothing to predict.
+            decoder_segment_ids: `(batch, target_length)` where rows are packed.
 
         Raises:
             ValueError: If the configuration has no start or padding id.
@@ -291,7 +272,7 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
                 "`decoder_start_token_id` and `pad_token_id` must be set to make decoder inputs from labels, "
                 f"got {start_token_id} and {pad_token_id}."
             )
-        return shift_right(labels, start_token_id, pad_token_id)
+        return shift_right(labels, start_token_id, pad_token_id, decoder_segment_ids)
 
     @can_return_tuple
     def forward(
@@ -310,6 +291,8 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
+        segment_ids: torch.Tensor | None = None,
+        decoder_segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Predicts the target.
@@ -326,9 +309,11 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
             inputs_embeds: `(batch, source_length, hidden_size)`.
             decoder_inputs_embeds: `(batch, target_length, hidden_size)`.
             labels: `(batch, target_length)`, the target itself; -100 where there is nothing to predict.
-            use_cache: Whether to return a cache.
+            use_cache: Whether to return a cache. `None` takes `config.use_cache`, and no when there are labels.
             logits_to_keep: Number of last positions to project; 0 for all.
             num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            segment_ids: `(batch, source_length)` where a row packs several examples, see `KakehashiModel.forward`.
+            decoder_segment_ids: `(batch, target_length)`, the same for their targets.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
         Returns:
@@ -341,7 +326,9 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if labels is None:
                 raise ValueError("Give one of `labels`, `decoder_input_ids` and `decoder_inputs_embeds`, got none.")
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels, decoder_segment_ids)
+        if labels is not None and use_cache is None:
+            use_cache = False
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -354,6 +341,8 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
             inputs_embeds,
             decoder_inputs_embeds,
             use_cache,
+            segment_ids,
+            decoder_segment_ids,
             **kwargs,
         )
         loss, logits = self.project(outputs.last_hidden_state, labels, logits_to_keep, num_items_in_batch)
@@ -390,6 +379,7 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
         shift_labels: torch.Tensor | None = None,
+        segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithCrossAttentions:
         """Predicts each next token.
@@ -402,10 +392,11 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
             inputs_embeds: `(batch, length, hidden_size)`.
             labels: `(batch, length)`, usually `input_ids` themselves; shifted here, so that position `i` predicts
                 label `i + 1`. -100 where there is nothing to predict.
-            use_cache: Whether to return a cache.
+            use_cache: Whether to return a cache. `None` takes `config.use_cache`, and no when there are labels.
             logits_to_keep: Number of last positions to project; 0 for all.
             num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
             shift_labels: Labels that are shifted already, in place of `labels`.
+            segment_ids: `(batch, length)` where a row packs several texts, see `KakehashiModel.forward`.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
         Returns:
@@ -417,11 +408,12 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
             position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
+            use_cache=False if use_cache is None and labels is not None else use_cache,
+            segment_ids=segment_ids,
             **kwargs,
         )
         if shift_labels is None and labels is not None:
-            shift_labels = F.pad(labels[:, 1:], (0, 1), value=-100)
+            shift_labels = shift_left(labels, segment_ids)
         loss, logits = self.project(outputs.last_hidden_state, shift_labels, logits_to_keep, num_items_in_batch)
         return CausalLMOutputWithCrossAttentions(
             loss=loss,
@@ -448,6 +440,7 @@ class KakehashiForMaskedLM(KakehashiTokenPredictionModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Predicts the token at each position.
@@ -459,13 +452,19 @@ class KakehashiForMaskedLM(KakehashiTokenPredictionModel):
             inputs_embeds: `(batch, length, hidden_size)`.
             labels: `(batch, length)`, the hidden tokens; -100 elsewhere.
             num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            segment_ids: `(batch, length)` where a row packs several texts, see `KakehashiModel.forward`.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
         Returns:
             Loss and logits `(batch, length, vocab_size)` (none in training with labels, see `project`).
         """
         outputs = self.model(
-            input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            segment_ids=segment_ids,
+            **kwargs,
         )
         loss, logits = self.project(outputs.last_hidden_state, labels, num_items_in_batch=num_items_in_batch)
         return MaskedLMOutput(
@@ -520,7 +519,12 @@ class KakehashiForSequenceClassification(KakehashiClassificationModel):
 
         Returns:
             Loss and logits `(batch, num_labels)`.
+
+        Raises:
+            ValueError: If rows are packed: one row has one mean, and so one text.
         """
+        if kwargs.get("segment_ids") is not None:
+            raise ValueError("`segment_ids` must be None here: a row is one text, and its mean is classified.")
         outputs = self.model(
             input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
         )
@@ -555,6 +559,7 @@ class KakehashiForTokenClassification(KakehashiClassificationModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TokenClassifierOutput:
         """Classifies each token.
@@ -566,18 +571,24 @@ class KakehashiForTokenClassification(KakehashiClassificationModel):
             inputs_embeds: `(batch, length, hidden_size)`.
             labels: `(batch, length)` label ids, -100 where a token does not count.
             num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
+            segment_ids: `(batch, length)` where a row packs several texts, see `KakehashiModel.forward`.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
         Returns:
             Loss and logits `(batch, length, num_labels)`.
         """
         outputs = self.model(
-            input_ids, attention_mask, position_ids=position_ids, inputs_embeds=inputs_embeds, **kwargs
+            input_ids,
+            attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            segment_ids=segment_ids,
+            **kwargs,
         )
         logits = self.score(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            loss = token_cross_entropy(logits.flatten(0, 1), labels.flatten(), num_items_in_batch)
+            loss = TokenLoss().from_logits(logits.flatten(0, 1), labels.flatten(), num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

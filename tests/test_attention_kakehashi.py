@@ -1,4 +1,4 @@
-"""Attention against a naive reference, rotary positions, and the agreement of attention implementations."""
+"""Attention against a naive reference, and the agreement of attention implementations."""
 
 import pytest
 import torch
@@ -13,9 +13,8 @@ from kakehashi.modeling.attention_kakehashi import (
     KakehashiAttention,
     KakehashiCrossAttention,
     KakehashiRMSNorm,
-    KakehashiRotaryEmbedding,
-    rotate,
 )
+from kakehashi.modeling.positions_kakehashi import KakehashiRotaryEmbedding
 
 
 @pytest.fixture
@@ -98,47 +97,6 @@ def test_the_norm_divides_by_the_root_mean_square():
     layer = randomise(KakehashiRMSNorm(16, eps=1e-6))
     states = torch.randn(4, 16)
     torch.testing.assert_close(layer(states), torch.stack([norm(state, layer.weight) for state in states]))
-
-
-def test_the_score_of_two_rotated_vectors_depends_on_their_distance_alone(config):
-    rotary = KakehashiRotaryEmbedding(config)
-    query, key = torch.randn(2, 1, 1, 1, config.head_dim)
-
-    def score(query_position, key_position):
-        turned = [
-            rotate(vector, *rotary(vector, torch.tensor([[position]])))
-            for vector, position in ((query, query_position), (key, key_position))
-        ]
-        return (turned[0] * turned[1]).sum()
-
-    for distance in (0, 1, 7):
-        scores = [score(start + distance, start) for start in (0, 3, 500)]
-        torch.testing.assert_close(torch.stack(scores), scores[0].expand(3), rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(score(1, 0), score(0, 1))
-
-
-def test_rotation_keeps_the_length_of_a_vector_and_leaves_position_zero_alone(config):
-    states = torch.randn(2, 6, 9, config.head_dim)
-    turned = rotate(states, *KakehashiRotaryEmbedding(config)(states, torch.arange(9)[None]))
-    torch.testing.assert_close(turned.norm(dim=-1), states.norm(dim=-1))
-    torch.testing.assert_close(turned[:, :, 0], states[:, :, 0])
-
-
-def test_linear_rope_scaling_stretches_positions():
-    plain = KakehashiRotaryEmbedding(KakehashiConfig())
-    scaling = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}
-    stretched = KakehashiRotaryEmbedding(KakehashiConfig(rope_parameters=scaling))
-    positions = torch.arange(12)[None]
-    for expected, got in zip(plain(torch.ones(1), positions), stretched(torch.ones(1), positions * 4), strict=True):
-        torch.testing.assert_close(got, expected)
-
-
-def test_casting_a_model_to_bfloat16_keeps_the_angles_exact(config):
-    rotary = KakehashiRotaryEmbedding(config)
-    positions = torch.tensor([[0, 1, 100, 1999]])
-    expected = [table.bfloat16() for table in rotary(torch.ones(1), positions)]
-    for table, wanted in zip(rotary.to(torch.bfloat16)(torch.ones(1).bfloat16(), positions), expected, strict=True):
-        assert torch.equal(table, wanted)
 
 
 def example_batch(model):

@@ -1,0 +1,177 @@
+# Copyright 2026 The kakehashi authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Labels and the loss: what the decoder reads, what stands beside each label, and the cross entropy between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .configuration_kakehashi import KakehashiConfig
+from .packing_kakehashi import segment_starts
+
+
+def shift_right(
+    labels: torch.Tensor, start_token_id: int, pad_token_id: int, segment_ids: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Decoder inputs for the labels: the start token, then every label but the last; anew in each segment.
+
+        labels       私  は  猫  </s>  -100        labels       猫   </s> 犬   </s>
+        returns      <s> 私  は  猫    </s>        segment_ids  1    1    2    2
+                                                   returns      <s>  猫   <s>  犬
+
+    Args:
+        labels: `(batch, target_length)`, -100 where there is nothing to predict.
+        start_token_id: Id of the first decoder input.
+        pad_token_id: Id put where a label is -100.
+        segment_ids: `(batch, target_length)`, where rows are packed.
+
+    Raises:
+        ValueError: If labels and segment ids differ in shape.
+    """
+    shifted = F.pad(labels[:, :-1], (1, 0), value=start_token_id)
+    if segment_ids is not None:
+        _check_shapes(labels, segment_ids)
+        shifted = shifted.masked_fill(segment_starts(segment_ids), start_token_id)
+    return shifted.masked_fill(shifted == -100, pad_token_id)
+
+
+def shift_left(labels: torch.Tensor, segment_ids: torch.Tensor | None = None) -> torch.Tensor:
+    """Labels beside the position that predicts them, one place to the left; none across the end of a segment.
+
+        labels       <s> 私  猫  </s>  <s> 犬  </s>
+        segment_ids  1   1   1   1     2   2   2
+        returns      私  猫  </s> -100 犬 </s> -100
+
+    Args:
+        labels: `(batch, length)`, -100 where there is nothing to predict.
+        segment_ids: `(batch, length)`, where rows are packed.
+
+    Raises:
+        ValueError: If labels and segment ids differ in shape.
+    """
+    shifted = F.pad(labels[:, 1:], (0, 1), value=-100)
+    if segment_ids is not None:
+        _check_shapes(labels, segment_ids)
+        next_segment = F.pad(segment_ids[:, 1:], (0, 1))
+        shifted = shifted.masked_fill(next_segment != segment_ids, -100)
+    return shifted
+
+
+def _check_shapes(labels: torch.Tensor, segment_ids: torch.Tensor) -> None:
+    if labels.shape != segment_ids.shape:
+        raise ValueError(
+            f"Segment ids must be of the shape of the labels, {tuple(labels.shape)}, got {tuple(segment_ids.shape)}."
+        )
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """Cross entropy of each label with the logits beside it, summed in float32, divided by the number of labels.
+
+    Attributes:
+        label_smoothing: Part of each label's probability, 0 to 1, that is spread over the whole vocabulary (Szegedy et
+            al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7).
+        z_loss_weight: Weight of the squared log of the softmax's denominator, which keeps logits from drifting
+            (Chowdhery et al., "PaLM", 2022, section 5; 1e-4 there).
+        chunked: Whether logits are computed piece by piece and never all at once, by torch's own
+            `linear_cross_entropy`. `None` does so where that pays: on an accelerator, with more labels than features.
+    """
+
+    label_smoothing: float = 0.0
+    z_loss_weight: float = 0.0
+    chunked: bool | None = None
+
+    @classmethod
+    def of(cls, config: KakehashiConfig) -> TokenLoss:
+        """The loss that a configuration asks for."""
+        return cls(config.label_smoothing, config.z_loss_weight, config.chunked_loss)
+
+    def from_logits(
+        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The loss of logits that are there already.
+
+        Args:
+            logits: `(positions, vocab_size)`.
+            labels: `(positions,)`, -100 where a position does not count.
+            num_items_in_batch: What the sum is divided by: the labels of the whole optimizer step, when one forward
+                sees only a part of it. `None` divides by the labels given.
+
+        Returns:
+            A scalar; 0 when there is no label at all.
+        """
+        logits = logits.float()
+        total = F.cross_entropy(
+            logits, labels, ignore_index=-100, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        if self.z_loss_weight:
+            log_denominators = logits.logsumexp(dim=-1).masked_fill(labels == -100, 0.0)
+            total = total + self.z_loss_weight * log_denominators.square().sum()
+        return _divide(total, labels, num_items_in_batch)
+
+    def from_states(
+        self,
+        hidden_states: torch.Tensor,
+        lm_head: nn.Module,
+        labels: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss of states that are still to be projected to the vocabulary; only those with a label are.
+
+        Padding then costs neither time nor memory in the largest matrix product of the model.
+
+        Args:
+            hidden_states: `(batch, length, hidden_size)`.
+            lm_head: The output projection.
+            labels: `(batch, length)`, -100 where a position does not count.
+            num_items_in_batch: See `from_logits`.
+
+        Returns:
+            As `from_logits`, to the last few bits.
+        """
+        has_label = labels != -100
+        hidden_states, labels = hidden_states[has_label], labels[has_label]
+        if not self._in_chunks(hidden_states, lm_head):
+            return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
+        weight = lm_head.weight
+        if torch.is_autocast_enabled(hidden_states.device.type):
+            dtype = torch.get_autocast_dtype(hidden_states.device.type)
+            hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+        options = nn.LinearCrossEntropyOptions()
+        total = F.linear_cross_entropy(hidden_states, weight, labels, reduction="sum", options=options)
+        return _divide(total.float(), labels, num_items_in_batch)
+
+    def _in_chunks(self, hidden_states: torch.Tensor, lm_head: nn.Module) -> bool:
+        # Exactly `nn.Linear`: a wrapper, such as an adapter or a quantized layer, computes more than a product. The
+        # operator knows neither smoothing nor z-loss.
+        possible = hasattr(F, "linear_cross_entropy") and type(lm_head) is nn.Linear
+        possible = possible and not self.label_smoothing and not self.z_loss_weight
+        if self.chunked is not None:
+            return self.chunked and possible
+        # The operator is not traced by `torch.compile`, which fuses the plain form just as well.
+        if not possible or torch.compiler.is_compiling() or hidden_states.device.type == "cpu":
+            return False
+        return len(hidden_states) >= hidden_states.shape[-1]
+
+
+def _divide(total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None) -> torch.Tensor:
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != -100).sum().clamp(min=1)
+    elif torch.is_tensor(num_items_in_batch):
+        num_items_in_batch = num_items_in_batch.to(total.device)
+    return total / num_items_in_batch

@@ -1,0 +1,125 @@
+"""The varlen implementation: padded batches agree with masks, and the kernel of either torch is called rightly."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kakehashi.modeling import KakehashiForCausalLM, KakehashiForConditionalGeneration, KakehashiForMaskedLM
+from kakehashi.modeling import varlen_kakehashi as varlen
+
+MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]])
+
+
+def loss_logits_gradients(model, batch, implementation):
+    model.set_attn_implementation(implementation)
+    model.zero_grad()
+    outputs = model(**batch)
+    outputs.loss.backward()
+    return outputs, {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(
+    "model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
+)
+def test_varlen_agrees_with_masks_forward_and_backward(build_tiny_model, model_class, padded):
+    model = build_tiny_model(model_class)
+    ids = torch.randint(4, model.config.vocab_size, (3, 6))
+    batch = {"input_ids": ids, "labels": ids}
+    if padded:
+        # A causal model would predict the first token of the last row from padding.
+        has_label = MASK.bool() & F.pad(MASK[:, :-1], (1, 0), value=1).bool()
+        batch = {"input_ids": ids, "labels": ids.masked_fill(~has_label, -100), "attention_mask": MASK}
+    expected, expected_gradients = loss_logits_gradients(model, batch, "sdpa")
+    outputs, gradients = loss_logits_gradients(model, batch, "varlen")
+    torch.testing.assert_close(outputs.loss, expected.loss)
+    real = MASK.bool() if padded else torch.ones_like(ids).bool()
+    if model_class is KakehashiForConditionalGeneration:
+        real = torch.ones_like(ids).bool()
+    torch.testing.assert_close(outputs.logits[real], expected.logits[real], rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-3, atol=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM])
+def test_generation_and_what_is_asked_beside_logits_work_with_varlen(build_tiny_model, model_class):
+    model = build_tiny_model(model_class)
+    ids, mask = torch.randint(4, 100, (3, 6)), MASK.flip(1).sort(dim=1).values
+    arguments = {"attention_mask": mask, "max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    expected = model.generate(ids, **arguments)
+    model.set_attn_implementation("varlen")
+    assert torch.equal(model.generate(ids, **arguments), expected)
+    states = model(ids, mask, labels=ids, output_hidden_states=True)
+    last = states.encoder_hidden_states if model_class is KakehashiForConditionalGeneration else states.hidden_states
+    assert all(state.shape == (3, 6, model.config.hidden_size) for state in last)
+
+
+def test_a_source_row_of_padding_alone_gives_finite_numbers(build_tiny_model):
+    model = build_tiny_model(KakehashiForConditionalGeneration)
+    model.set_attn_implementation("varlen")
+    ids, mask = torch.tensor([[5, 6, 7], [0, 0, 0]]), torch.tensor([[1, 1, 1], [0, 0, 0]])
+    outputs = model(ids, mask, labels=ids)
+    assert outputs.logits.isfinite().all()
+    outputs.loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def reference(query, key, value, cu_seq_q, cu_seq_k, scale, is_causal):
+    """What either kernel computes, on tokens of `(tokens, heads, head_dim)`."""
+    contexts = []
+    for index in range(len(cu_seq_q) - 1):
+        q, k, v = (
+            states[starts[index] : starts[index + 1]].transpose(0, 1)
+            for states, starts in ((query, cu_seq_q), (key, cu_seq_k), (value, cu_seq_k))
+        )
+        contexts.append(F.scaled_dot_product_attention(q, k, v, scale=scale, is_causal=is_causal).transpose(0, 1))
+    return torch.cat(contexts)
+
+
+def kernel_of_torch_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, *, scale=None):
+    assert query.shape[1] == key.shape[1]
+    return reference(query, key, value, cu_seq_q, cu_seq_k, scale, is_causal)
+
+
+def kernel_of_torch_2_13(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False
+):
+    assert enable_gqa
+    assert window_size in ((-1, -1), (-1, 0))
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    return reference(query, key, value, cu_seq_q, cu_seq_k, scale, window_size == (-1, 0))
+
+
+@pytest.mark.parametrize("kernel", [kernel_of_torch_2_11, kernel_of_torch_2_13])
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_the_kernel_of_either_torch_gets_what_it_needs(monkeypatch, kernel, is_causal):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel, raising=False)
+    query, key, value = torch.randn(7, 4, 8).bfloat16(), *torch.randn(2, 7, 2, 8).bfloat16()
+    starts = torch.tensor([0, 3, 7], dtype=torch.int32)
+    arguments = (query, key, value, starts, starts, 4, 4, is_causal, 0.3)
+    by_kernel, by_segment = varlen._attend_by_kernel(*arguments), varlen._attend_by_segment(*arguments)
+    torch.testing.assert_close(by_kernel, by_segment, rtol=0.02, atol=0.01)
+
+
+def test_the_kernel_refuses_float32(monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel_of_torch_2_13, raising=False)
+    states, starts = torch.randn(3, 2, 8), torch.tensor([0, 3], dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"computes in float16 or bfloat16 on CUDA, got torch.float32"):
+        varlen._attend_by_kernel(states, states, states, starts, starts, 3, 3, False, None)
+
+
+def test_the_installed_kernel_has_the_arguments_that_are_used():
+    from torch.nn.attention.varlen import varlen_attn
+
+    names = varlen.varlen_arguments(varlen_attn)
+    assert {"query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k", "scale"} <= names
+    assert "window_size" in names or "is_causal" in names
+
+
+def test_attention_dropout_is_refused(build_tiny_model):
+    model = build_tiny_model(KakehashiForMaskedLM, attention_dropout=0.1).train()
+    model.set_attn_implementation("varlen")
+    with pytest.raises(ValueError, match=r"`attention_dropout` must be 0 .* got 0.1"):
+        model(torch.tensor([[5, 6]]))
