@@ -13,6 +13,7 @@ from kakehashi.modeling.attention_kakehashi import (
     KakehashiAttention,
     KakehashiCrossAttention,
     KakehashiRMSNorm,
+    eager_attention_forward,
 )
 from kakehashi.modeling.positions_kakehashi import KakehashiRotaryEmbedding
 
@@ -133,6 +134,18 @@ def test_eager_and_sdpa_agree_forward_and_backward(build_tiny_model, model_class
         torch.testing.assert_close(
             gradient, expected[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text
         )
+
+
+def test_scores_become_weights_that_sum_to_one(config):
+    # One query that scores five keys 1.2, 0.3, 3.1, 0.8 and 2.0: attention goes to the third above all.
+    attention = KakehashiAttention(config, 0, is_causal=False)
+    scores = torch.tensor([1.2, 0.3, 3.1, 0.8, 2.0])
+    key = scores[None, None, :, None].expand(1, 2, 5, 1)
+    value = torch.eye(5)[None, None].expand(1, 2, 5, 5)
+    context, weights = eager_attention_forward(attention, torch.ones(1, 6, 1, 1), key, value, None, scaling=1.0)
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(1, 6, 1))
+    assert [round(weight, 2) for weight in weights[0, 0, 0].tolist()] == [0.09, 0.04, 0.61, 0.06, 0.20]
+    torch.testing.assert_close(context[0, 0], weights[0, :, 0])
 
 
 @torch.no_grad()

@@ -154,6 +154,25 @@ def test_sampling_repeats_itself_for_the_same_seed_alone(model):
     assert sample(model, 1) != sample(model, 2)
 
 
+def test_temperature_sharpens_and_flattens_what_is_sampled(model):
+    spread = []
+    for temperature in (0.5, 1.0, 2.0):
+        answer = model.generate(
+            torch.tensor([[5, 6, 7]]),
+            do_sample=True,
+            temperature=temperature,
+            top_k=0,
+            max_new_tokens=1,
+            output_scores=True,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        probabilities = answer.scores[0].softmax(dim=-1)
+        torch.testing.assert_close(probabilities, (answer.logits[0] / temperature).softmax(dim=-1))
+        spread.append(torch.special.entr(probabilities).sum().item())
+    assert spread[0] < spread[1] < spread[2]
+
+
 @pytest.mark.parametrize("settings", [{"temperature": 1e-4}, {"top_p": 1e-4}, {"top_k": 1}])
 def test_sampling_without_any_room_is_greedy(model, settings):
     expected = model.generate(**pad(ROWS), max_new_tokens=10).tolist()

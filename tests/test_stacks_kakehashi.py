@@ -269,6 +269,14 @@ def test_gradient_checkpointing_runs_layers_again_for_the_same_gradients(build_t
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_an_embedding_is_a_row_of_its_weight_matrix(tiny_model):
+    encoder = tiny_model.get_encoder()
+    ids = torch.tensor([[5, 9, 5]])
+    rows = tiny_model.get_input_embeddings().weight[[5, 9, 5]][None]
+    assert torch.equal(encoder.embed(ids, None, torch.arange(3)[None]), rows * encoder.embed_scale)
+
+
 def test_embeddings_given_in_place_of_ids_give_the_same_logits(tiny_model):
     embed = tiny_model.get_input_embeddings()
     expected = tiny_model(SOURCE, decoder_input_ids=TARGET).logits
