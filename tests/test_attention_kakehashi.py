@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from kakehashi.modeling import (
     KakehashiConfig,
@@ -16,6 +17,7 @@ from kakehashi.modeling.attention_kakehashi import (
     eager_attention_forward,
 )
 from kakehashi.modeling.positions_kakehashi import KakehashiRotaryEmbedding
+from kakehashi.modeling.varlen_kakehashi import varlen_attention_forward
 
 
 @pytest.fixture
@@ -134,6 +136,54 @@ def test_eager_and_sdpa_agree_forward_and_backward(build_tiny_model, model_class
         torch.testing.assert_close(
             gradient, expected[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text
         )
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_fast_kernel_gets_a_flag_or_nothing_and_a_boolean_mask_only_for_padding(
+    build_tiny_model, monkeypatch, mode, padded
+):
+    model = build_tiny_model(KakehashiForConditionalGeneration).train(mode == "train")
+    model.set_attn_implementation("sdpa")
+    calls, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watch(query, key, value, attn_mask=None, is_causal=False, **kwargs):
+        calls.append((query.shape[2], key.shape[2], None if attn_mask is None else attn_mask.dtype, is_causal))
+        return attend(query, key, value, attn_mask=attn_mask, is_causal=is_causal, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watch)
+    ids = torch.randint(4, 100, (2, 6))
+    mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2]) if padded else torch.ones(2, 6)
+    model(input_ids=ids, attention_mask=mask, labels=ids[:, :4])
+    encoder, decoder, cross = {calls[0]}, {calls[-2]}, {calls[-1]}
+    source_mask = torch.bool if padded else None
+    assert encoder == {(6, 6, source_mask, False)}
+    assert decoder == {(4, 4, None, True)}
+    assert cross == {(4, 6, source_mask, False)}
+
+
+def test_flash_attention_gets_the_lengths_of_segments_and_no_mask(build_tiny_model, monkeypatch):
+    # The wheel needs a GPU, so the reference of varlen stands in: it takes the same arguments.
+    model = build_tiny_model(KakehashiForConditionalGeneration).train()
+    ids, segments = torch.randint(4, 100, (2, 6)), torch.tensor([[1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 2, 0]])
+    labels = ids.masked_fill(segments == 0, -100)
+    batch = {"input_ids": ids, "labels": labels, "segment_ids": segments, "decoder_segment_ids": segments}
+    expected = model(**batch).loss
+    seen = []
+
+    def flash(module, query, key, value, attention_mask, **kwargs):
+        seen.append((attention_mask, kwargs["cu_seq_lens_q"].tolist(), kwargs["max_length_k"]))
+        return varlen_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", flash)
+    for module in model.modules():
+        if hasattr(module, "config"):
+            module.config._attn_implementation = "flash_attention_2"
+    torch.testing.assert_close(model(**batch).loss, expected)
+    assert all(call == (None, [0, 2, 6, 10, 11], 4) for call in seen)
+    assert len(seen) == model.config.num_encoder_layers + 2 * model.config.num_decoder_layers
+    with pytest.raises(ValueError, match=r"`output_hidden_states` and segment ids go together with .* 'varlen'"):
+        model(**batch, output_hidden_states=True)
 
 
 def test_scores_become_weights_that_sum_to_one(config):

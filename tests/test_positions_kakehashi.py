@@ -58,6 +58,40 @@ def test_linear_rope_scaling_stretches_positions():
         torch.testing.assert_close(got, expected)
 
 
+ROPE_TYPES = {
+    "linear": {"factor": 4.0},
+    "dynamic": {"factor": 4.0},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 16},
+    "longrope": {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 16},
+    "llama3": {
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("rope_type", ROPE_TYPES)
+def test_every_type_of_rotary_scaling_trains_generates_saves_and_loads(build_tiny_model, rope_type, tmp_path):
+    parameters = {"rope_type": rope_type, "rope_theta": 10_000.0, **ROPE_TYPES[rope_type]}
+    # The dynamic type changes nothing before the model's own length is passed.
+    longest = 16 if rope_type == "dynamic" else 64
+    model = build_tiny_model(
+        KakehashiForConditionalGeneration, rope_parameters=parameters, max_position_embeddings=longest
+    )
+    ids = torch.randint(4, 100, (2, 24))
+    model(input_ids=ids, labels=ids).loss.backward()
+    model.save_pretrained(tmp_path)
+    loaded = KakehashiForConditionalGeneration.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(input_ids=ids, labels=ids).loss, model(input_ids=ids, labels=ids).loss)
+    arguments = {"do_sample": False, "max_new_tokens": 20, "min_new_tokens": 20}
+    assert torch.equal(loaded.generate(ids, **arguments), model.generate(ids, **arguments))
+    plain = build_tiny_model(KakehashiForConditionalGeneration)
+    plain.load_state_dict(model.state_dict())
+    assert not torch.allclose(plain(input_ids=ids, labels=ids).logits, model(input_ids=ids, labels=ids).logits)
+
+
 def test_casting_a_model_to_bfloat16_keeps_the_angles_exact(config):
     rotary = KakehashiRotaryEmbedding(config)
     positions = torch.tensor([[0, 1, 100, 1999]])
