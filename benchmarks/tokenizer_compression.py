@@ -18,7 +18,7 @@ import typer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from kakehashi.commands.tokenizer import iterate_training_texts
+from kakehashi.commands.tokenizer_texts import iterate_training_texts
 from kakehashi.tokenization import train_tokenizer
 from kakehashi.tokenization.compression import Compression, measure_compression
 from kakehashi.tokenization.pretokenization import split_pattern
@@ -33,6 +33,20 @@ GPT4_LIKE_SPLIT = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+
+def change(old: str, new: str) -> str:
+    """Returns the default pattern with one part exchanged; a part that is not there is our mistake."""
+    pattern = split_pattern()
+    assert pattern.count(old) == 1, old
+    return pattern.replace(old, new)
+
+
+WORD, KANJI_PHRASE, KATAKANA_PHRASE, HIRAGANA = split_pattern().split("|")[:4]
+PUNCTUATION = split_pattern().split("|")[6]
+LETTERS = WORD[2 : WORD.index("(?:['’]")]
+CONTRACTED = WORD[WORD.index("(?:['’]") :]
+LOWER, UPPER = (LETTERS.replace(r"\P{L}", rf"\P{{L}}\p{{{case}}}") for case in ("Lu", "Ll"))
+
 PATTERNS = {
     "default": split_pattern(),
     "digits one by one": split_pattern(digits=1),
@@ -41,6 +55,18 @@ PATTERNS = {
     "contractions apart": split_pattern(contractions=False),
     "kanji and katakana joined": split_pattern(join_katakana=True),
     "、 and 。 with their phrase": split_pattern(attach_punctuation=True),
+    "at most three hiragana with a phrase": change(
+        f"{KANJI_PHRASE}|{KATAKANA_PHRASE}", f"{KANJI_PHRASE[:-1]}{{0,3}}|{KATAKANA_PHRASE[:-1]}{{0,3}}"
+    ),
+    "お and ご with the kanji after them": change(KANJI_PHRASE, f"[おご]?{KANJI_PHRASE}").replace(
+        f"|{HIRAGANA}", f"|(?:(?![おご]{KANJI_PHRASE[: KANJI_PHRASE.index(']+') + 1]}){HIRAGANA[:-1]})+"
+    ),
+    "katakana without the hiragana after it": change(
+        KATAKANA_PHRASE, KATAKANA_PHRASE[: KATAKANA_PHRASE.index("]+") + 2]
+    ),
+    "spaces apart": change(WORD, WORD[2:]).replace(PUNCTUATION, PUNCTUATION[2:]),
+    "capitals inside a word apart": change(WORD, f" ?{UPPER[:-1]}*{LOWER}{CONTRACTED}| ?{UPPER}{CONTRACTED}"),
+    "punctuation one by one": change(PUNCTUATION, PUNCTUATION[:-1]),
     "scripts apart": SCRIPT_SPLIT,
     "GPT-4-like": GPT4_LIKE_SPLIT,
 }

@@ -26,6 +26,7 @@ from kakehashi.tokenization.special_tokens import (
     PAD_TOKEN,
     ROLE_TOKENS,
     SENTINEL_PREFIX,
+    list_extra_special_tokens,
     role_id,
 )
 
@@ -33,8 +34,6 @@ Message = Mapping[str, Any]
 
 _WORD_JOINER = "\u2060"
 _MARKERS = (PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, MASK_TOKEN, *ROLE_TOKENS.values(), SENTINEL_PREFIX)
-_PLAIN = "".join(f" | replace('{marker}', '<{_WORD_JOINER}{marker[1:]}')" for marker in _MARKERS)
-"""The Jinja filter that leaves no special token of a content whole."""
 
 _TURNS = """\
 {%- set markers = ROLE_TOKENS -%}
@@ -54,23 +53,46 @@ _TURNS = """\
   {%- endif -%}
   AFTER_TURN
 {%- endfor -%}
-""".replace("ROLE_TOKENS", str(ROLE_TOKENS)).replace(" PLAIN", _PLAIN)
+""".replace("ROLE_TOKENS", str(ROLE_TOKENS))
 
-CHAT_TEMPLATE: Final = _TURNS.replace("  AFTER_TURN\n", "") + "{{- 'EOS' -}}".replace("EOS", EOS_TOKEN)
-"""Renders every turn it is given as one encoder source. The decoder starts its turn with `<s>`, so there is nothing
-for `add_generation_prompt` to add."""
 
-CAUSAL_LM_CHAT_TEMPLATE: Final = (
-    (
-        "{{- 'BOS' -}}\n"
-        + _TURNS.replace("AFTER_TURN", "{%- if message['role'] == 'assistant' -%}{{- 'EOS' -}}{%- endif -%}")
-        + "{%- if add_generation_prompt -%}{{- 'ASSISTANT' -}}{%- endif -%}"
+def chat_template(extra_special_tokens: Sequence[str] = ()) -> str:
+    """Returns the template that renders every turn it is given as one encoder source.
+
+    The decoder starts its turn with `<s>`, so there is nothing for `add_generation_prompt` to add.
+
+    Args:
+        extra_special_tokens: special tokens beside our own; a content cannot forge them either.
+    """
+    return _turns(extra_special_tokens, after="") + "{{- 'EOS' -}}".replace("EOS", EOS_TOKEN)
+
+
+def causal_lm_chat_template(extra_special_tokens: Sequence[str] = ()) -> str:
+    """Returns the template that renders a whole conversation as one sequence; each answer ends with `</s>`.
+
+    Args:
+        extra_special_tokens: as for `chat_template`.
+    """
+    after = "  {%- if message['role'] == 'assistant' -%}{{- 'EOS' -}}{%- endif -%}\n".replace("EOS", EOS_TOKEN)
+    prompt = "{%- if add_generation_prompt -%}{{- 'ASSISTANT' -}}{%- endif -%}"
+    return (
+        "{{- 'BOS' -}}\n".replace("BOS", BOS_TOKEN)
+        + _turns(extra_special_tokens, after)
+        + prompt.replace("ASSISTANT", ROLE_TOKENS["assistant"])
     )
-    .replace("BOS", BOS_TOKEN)
-    .replace("EOS", EOS_TOKEN)
-    .replace("ASSISTANT", ROLE_TOKENS["assistant"])
-)
-"""Renders the whole conversation as one sequence; each answer ends with `</s>`."""
+
+
+def _turns(extra_special_tokens: Sequence[str], after: str) -> str:
+    # A chain of Jinja filters that leaves no special token of a content whole.
+    plain = "".join(
+        f" | replace('{marker}', '{marker[0]}{_WORD_JOINER}{marker[1:]}')"
+        for marker in (*_MARKERS, *extra_special_tokens)
+    )
+    return _TURNS.replace(" PLAIN", plain).replace("  AFTER_TURN\n", after)
+
+
+CHAT_TEMPLATE: Final = chat_template()
+"""The template of a tokenizer without special tokens of its own."""
 
 
 def encode_source(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
@@ -168,5 +190,5 @@ def for_causal_lm(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase
         pair=f"{BOS_TOKEN} $A $B",
         special_tokens=[(BOS_TOKEN, tokenizer.bos_token_id)],
     )
-    causal.chat_template = CAUSAL_LM_CHAT_TEMPLATE
+    causal.chat_template = causal_lm_chat_template(list_extra_special_tokens(tokenizer))
     return causal

@@ -6,6 +6,8 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
+from kakehashi.tokenization.peers import count_tokens
+
 _BATCH_SIZE = 1000
 
 
@@ -28,6 +30,11 @@ class Compression:
         """Mean length of a token in UTF-8 bytes; 0 if there are no tokens."""
         return self.num_bytes / self.num_tokens if self.num_tokens else 0.0
 
+    @classmethod
+    def of(cls, text: str, num_tokens: int) -> "Compression":
+        """Returns the counts of one text."""
+        return cls(1, len(text), len(text.encode("utf-8")), num_tokens)
+
     def __add__(self, other: "Compression") -> "Compression":
         """Returns the counts of both sets of texts together."""
         return Compression(
@@ -48,17 +55,6 @@ def measure_compression(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
     total = Compression()
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH_SIZE)):
-        total += _measure_batch(tokenizer, batch)
+        for text, num_tokens in zip(batch, count_tokens(tokenizer, batch), strict=True):
+            total += Compression.of(text, num_tokens)
     return total
-
-
-def _measure_batch(tokenizer: PreTrainedTokenizerBase, batch: list[str]) -> Compression:
-    encoded = tokenizer(
-        batch, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
-    )["input_ids"]
-    return Compression(
-        num_texts=len(batch),
-        num_characters=sum(map(len, batch)),
-        num_bytes=sum(len(text.encode("utf-8")) for text in batch),
-        num_tokens=sum(map(len, encoded)),
-    )

@@ -8,6 +8,7 @@ token  <pad>  <s>  </s>  <mask>  <|system|>  <|user|>  <|assistant|>  <extra_id_
 There is no unknown token: every string is bytes, and every byte is in the vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from transformers import PreTrainedTokenizerBase
@@ -33,19 +34,52 @@ def sentinel_token(index: int) -> str:
     return f"{SENTINEL_PREFIX}{index}>"
 
 
-def list_special_tokens(num_sentinels: int = 100) -> list[str]:
+def list_special_tokens(num_sentinels: int = 100, extra: Sequence[str] = ()) -> list[str]:
     """Returns every special token, in the order of their ids.
 
     Args:
         num_sentinels: number of span-corruption sentinels, 0 or more.
+        extra: further special tokens, after the sentinels.
 
     Raises:
-        ValueError: if `num_sentinels` is negative.
+        ValueError: if `num_sentinels` is negative, or one of `extra` is there already or cannot be one.
     """
     if num_sentinels < 0:
         raise ValueError(f"`num_sentinels` must be 0 or more, got {num_sentinels}.")
     sentinels = [sentinel_token(index) for index in range(num_sentinels)]
-    return [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, MASK_TOKEN, *ROLE_TOKENS.values(), *sentinels]
+    tokens = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, MASK_TOKEN, *ROLE_TOKENS.values(), *sentinels]
+    check_special_tokens(extra, tokens)
+    return [*tokens, *extra]
+
+
+def check_special_tokens(tokens: Sequence[str], present: Sequence[str]) -> None:
+    """Checks that further special tokens can join those present.
+
+    Args:
+        tokens: the further ones.
+        present: special tokens that are there already.
+
+    Raises:
+        ValueError: if one occurs twice, is present, or is not made of two or more visible characters without quotes
+            and backslashes, which a chat template could not hold.
+    """
+    seen = set(present)
+    for token in tokens:
+        if len(token) < 2 or not token.isprintable() or set(token) & set(" '\"\\"):
+            raise ValueError(
+                "a special token must be two or more visible characters without spaces, quotes and backslashes, "
+                f"got {token!r}."
+            )
+        if token in seen or token.startswith(SENTINEL_PREFIX):
+            raise ValueError(f"special tokens must differ from each other, but {token!r} is there twice.")
+        seen.add(token)
+
+
+def list_extra_special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Returns the special tokens of `tokenizer` beside our own and the sentinels, in the order of their ids."""
+    own = set(list_special_tokens(num_sentinels=0))
+    special = [token.content for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.special]
+    return [token for token in special if token not in own and not token.startswith(SENTINEL_PREFIX)]
 
 
 def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:

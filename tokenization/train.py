@@ -1,13 +1,15 @@
 """Training of the byte-level BPE tokenizer from a stream of texts."""
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from kakehashi.tokenization.chat import CHAT_TEMPLATE, check_scalar_values
+from kakehashi.tokenization.chat import chat_template, check_scalar_values
 from kakehashi.tokenization.pretokenization import build_pre_tokenizer
 from kakehashi.tokenization.special_tokens import (
     BOS_TOKEN,
@@ -17,6 +19,7 @@ from kakehashi.tokenization.special_tokens import (
     PAD_TOKEN,
     list_special_tokens,
 )
+from kakehashi.tokenization.vocabulary import add_fillers
 
 DEFAULT_VOCAB_SIZE = 16_000
 DEFAULT_MAX_TOKEN_BYTES = 48
@@ -27,6 +30,7 @@ def train_tokenizer(
     *,
     vocab_size: int = DEFAULT_VOCAB_SIZE,
     num_sentinels: int = 100,
+    extra_special_tokens: Sequence[str] = (),
     min_frequency: int = 2,
     max_token_length: int = DEFAULT_MAX_TOKEN_BYTES,
     pattern: str | None = None,
@@ -43,11 +47,13 @@ def train_tokenizer(
         texts: documents or sentences, any number of them.
         vocab_size: size of the whole vocabulary: special tokens, 256 bytes and merges.
         num_sentinels: number of span-corruption sentinels.
+        extra_special_tokens: further special tokens, such as `<|tool|>`; their ids follow those of the sentinels.
         min_frequency: how often a pair must occur to be merged.
         max_token_length: longest token, in bytes (a kana or kanji takes three).
         pattern: regular expression of the pre-tokens; None means the bunsetsu split, `split_pattern()`.
         pad_to_multiple_of: round `vocab_size` up to a multiple of this before training; None leaves it.
-        allow_smaller: accept a vocabulary smaller than `vocab_size` if the texts give no more merges.
+        allow_smaller: accept a vocabulary smaller than `vocab_size` if the texts give no more merges; entries that no
+            text makes then round it up to a multiple of `pad_to_multiple_of`.
         show_progress: draw a progress bar on stderr.
 
     Raises:
@@ -58,7 +64,7 @@ def train_tokenizer(
     Source:
         Sennrich et al. 2016 (byte pair encoding), Radford et al. 2019 section 2.2 (on bytes); the split is ours.
     """
-    special_tokens = list_special_tokens(num_sentinels)
+    special_tokens = list_special_tokens(num_sentinels, extra_special_tokens)
     vocab_size = _round_up(vocab_size, pad_to_multiple_of)
     _check_sizes(vocab_size, len(special_tokens), min_frequency, max_token_length)
     tokenizer = Tokenizer(models.BPE())
@@ -81,7 +87,28 @@ def train_tokenizer(
             f"{reading.num_characters:,} characters give {reached:,} entries at `min_frequency` {min_frequency}. "
             f"Ask for at most {reached:,}, give more text, or accept less (`allow_smaller`, `--allow-smaller`)."
         )
-    return _wrap(tokenizer, special_tokens)
+    if reached < vocab_size and pad_to_multiple_of is not None:
+        tokenizer = _add_fillers(tokenizer, pad_to_multiple_of)
+    return _wrap(tokenizer, special_tokens, chat_template(extra_special_tokens))
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Saves a tokenizer as `save_pretrained` does, with the chat template where transformers.js reads it.
+
+    Transformers would put the template into a file of its own, which transformers.js leaves alone; in
+    `tokenizer_config.json` both find it.
+
+    Args:
+        tokenizer: any tokenizer of Transformers.
+        folder: made if it is not there.
+    """
+    tokenizer.save_pretrained(folder, save_jinja_files=False)
+
+
+def _add_fillers(tokenizer: Tokenizer, multiple: int) -> Tokenizer:
+    content = json.loads(tokenizer.to_str())
+    add_fillers(content["model"]["vocab"], multiple)
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def _round_up(vocab_size: int, multiple: int | None) -> int:
@@ -151,7 +178,7 @@ class _Reading:
         self.progress.update(self.task, description=description)
 
 
-def _wrap(tokenizer: Tokenizer, special_tokens: list[str]) -> PreTrainedTokenizerFast:
+def _wrap(tokenizer: Tokenizer, special_tokens: list[str], template: str) -> PreTrainedTokenizerFast:
     eos_id = tokenizer.token_to_id(EOS_TOKEN)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {EOS_TOKEN}",
@@ -170,5 +197,5 @@ def _wrap(tokenizer: Tokenizer, special_tokens: list[str]) -> PreTrainedTokenize
         padding_side="right",
         truncation_side="right",
         clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template,
     )

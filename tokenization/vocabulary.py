@@ -44,6 +44,16 @@ class Entry:
             return None
 
 
+def content_of(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bytes:
+    """Returns the bytes that an entry of a byte-level vocabulary stands for; of an added token, its text.
+
+    Raises:
+        ValueError: if the vocabulary is not byte-level.
+    """
+    token = tokenizer.convert_ids_to_tokens(token_id)
+    return token.encode() if token_id in tokenizer.added_tokens_decoder or is_filler(token) else token_bytes(token)
+
+
 def list_entries(tokenizer: PreTrainedTokenizerBase) -> list[Entry]:
     """Returns every entry of a byte-level vocabulary, in the order of the ids.
 

@@ -1,0 +1,39 @@
+"""`kakehashi tokenizer report`: one page about a vocabulary."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kakehashi.commands.tokenizer_texts import TextColumn, iterate_training_texts
+
+
+def report(
+    tokenizer: Annotated[str, typer.Argument(help="Tokenizer or model folder, or a Hub id.", metavar="DIR")],
+    output: Annotated[Path, typer.Option(help="HTML file to write.")],
+    example: Annotated[list[str], typer.Option(help="Text whose merges to show; may be repeated.")] = [],  # noqa: B006
+    texts: Annotated[
+        list[str], typer.Option(help="File to measure on, as for `train`: tokens per language, unused entries.")
+    ] = [],  # noqa: B006
+    text_column: TextColumn = ["text"],  # noqa: B006
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write one self-contained HTML page about the vocabulary in DIR."""
+    if output.is_dir() or (output.exists() and not overwrite):
+        raise ValueError(f"`--output` must be a new file, but {output} is there: name another or add --overwrite.")
+    from kakehashi.tokenization.peers import load_tokenizer
+    from kakehashi.tokenization.report import DEFAULT_EXAMPLES, build_report
+
+    page = build_report(
+        load_tokenizer(tokenizer),
+        tokenizer,
+        examples=example or DEFAULT_EXAMPLES,
+        open_texts=partial(iterate_training_texts, texts, text_column) if texts else None,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(f".{output.name}.{os.getpid()}")
+    aside.write_text(page, "utf-8")
+    os.replace(aside, output)
+    typer.echo(f"saved in  {output}")
