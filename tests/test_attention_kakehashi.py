@@ -199,6 +199,28 @@ def test_scores_become_weights_that_sum_to_one(config):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize(
+    "model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
+)
+def test_flex_attention_agrees_with_eager(build_tiny_model, model_class, padded):
+    model = build_tiny_model(model_class)
+    batch = example_batch(model)
+    if not padded:
+        del batch["attention_mask"]
+    model.set_attn_implementation("eager")
+    expected = model(**batch)
+    model.set_attn_implementation("flex_attention")
+    # Compiling takes minutes; the plain form computes the same.
+    with torch.compiler.set_stance("force_eager"):
+        outputs = model(**batch)
+    torch.testing.assert_close(outputs.loss, expected.loss)
+    # What the model makes of padding is nobody's business.
+    real = batch["labels"] != -100
+    torch.testing.assert_close(outputs.logits[real], expected.logits[real], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_a_row_of_padding_alone_gives_finite_numbers(build_tiny_model, implementation):
     model = build_tiny_model(KakehashiForConditionalGeneration)
