@@ -205,6 +205,14 @@ class KakehashiConfig(PreTrainedConfig):
         config.is_decoder = shape == "decoder"
         return config
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "KakehashiConfig":
+        """This very object, for both ends of the model.
+
+        For a flat encoder-decoder the library would hand out a copy under other field names, anew at each question:
+        what is set on a copy has no effect, and generation asks often.
+        """
+        return self
+
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "KakehashiConfig":
         """The configuration of a preset size, with any field overridden.

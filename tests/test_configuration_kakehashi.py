@@ -62,6 +62,13 @@ def test_caches_are_sized_by_the_decoder():
     assert config.get_text_config(decoder=True).num_hidden_layers == 2
 
 
+@pytest.mark.parametrize("shape", ["encoder-decoder", "encoder", "decoder"])
+def test_the_configuration_of_either_end_is_the_configuration_itself(shape):
+    config = KakehashiConfig().with_shape(shape)
+    for end in ({}, {"decoder": True}, {"encoder": True}):
+        assert config.get_text_config(**end) is config
+
+
 def test_a_shape_is_read_from_and_written_to_the_two_flags():
     config = KakehashiConfig(**TINY)
     assert config.shape == "encoder-decoder"
