@@ -170,7 +170,7 @@ class KakehashiAttention(nn.Module):
 
         Args:
             hidden_states: `(batch, length, hidden_size)`.
-            position_embeddings: Cosines and sines from `KakehashiRotaryEmbedding`. `None` turns nothing.
+            position_embeddings: Cosines and sines for `rotate`. `None` turns nothing.
             attention_mask: In the form of the chosen attention implementation. `None` hides nothing but, in the
                 decoder, what comes later.
             past_key_values: Cache that earlier keys and values are read from and these are added to.

@@ -83,15 +83,21 @@ class KakehashiRotaryEmbedding(nn.Module):
             position_ids: `(batch or 1, length)`.
 
         Returns:
-            Two tensors `(batch or 1, 1, length, head_dim)`, ready to multiply with queries and keys.
+            Two tensors `(batch or 1, length, head_dim)`.
         """
-        angles = position_ids[:, None, :, None].float() * self.inv_freq.float()
+        angles = position_ids[:, :, None].float() * self.inv_freq.float()
         angles = torch.cat((angles, angles), dim=-1)
         return (angles.cos() * self.attention_scaling).to(x.dtype), (angles.sin() * self.attention_scaling).to(x.dtype)
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turns the pairs of `states`, `(batch, heads, length, head_dim)`, by the angles behind `cos` and `sin`."""
+    """Turns the pairs of `states`, `(batch, heads, length, head_dim)`, by the angles behind `cos` and `sin`.
+
+    Args:
+        states: Queries or keys.
+        cos: `(batch or 1, 1, length, head_dim)`, the cosines of `KakehashiRotaryEmbedding` for all heads.
+        sin: As `cos`.
+    """
     first, second = states.chunk(2, dim=-1)
     return states * cos + torch.cat((-second, first), dim=-1) * sin
 

@@ -171,6 +171,21 @@ class KakehashiPreTrainedModel(PreTrainedModel):
         config.validate_architecture()
         super().__init__(config, *args, **kwargs)
 
+    def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
+        """Marks the copies of tied weights as loaded, for the source of a tie is; but not a source that is missing.
+
+        The stacks hold the very embedding that is the source of their tie. Marked with them, it would pass for loaded
+        and stay empty where a checkpoint has no embedding, or has it under another name of the tie.
+        """
+        missing, ties = set(loading_info.missing_keys), self.all_tied_weights_keys
+        super().mark_tied_weights_as_initialized(loading_info)
+        for source in missing.intersection(ties.values()):
+            weight = self.get_parameter(source)
+            same = {name for name, tied_to in ties.items() if tied_to == source and self.get_parameter(name) is weight}
+            if same <= missing:
+                weight._is_hf_initialized = False  # type: ignore[attr-defined]
+                loading_info.missing_keys.add(source)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -308,8 +323,11 @@ class KakehashiStack(KakehashiPreTrainedModel):
     def embed_rotations(
         self, hidden_states: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Cosines and sines of the positions, where the model turns queries and keys."""
-        return None if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
+        """Cosines and sines of the positions, `(batch or 1, 1, length, head_dim)`, where the model turns by them."""
+        if self.rotary_emb is None:
+            return None
+        cos, sin = self.rotary_emb(hidden_states, position_ids)
+        return cos[:, None], sin[:, None]
 
 
 def check_inputs(

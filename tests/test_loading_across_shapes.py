@@ -17,6 +17,13 @@ from kakehashi.modeling import (
 
 ENCODER, DECODER, CROSS, SCORE = "model.encoder.", "model.decoder.", "cross_attn", "score."
 
+EMBEDDING = [
+    "model.embed_tokens.weight",
+    "model.encoder.embed_tokens.weight",
+    "model.decoder.embed_tokens.weight",
+    "lm_head.weight",
+]
+
 # Saved class, loaded class, parts of the names of the parameters that only the loaded class has.
 DIRECTIONS = [
     (KakehashiForConditionalGeneration, KakehashiModel, ()),
@@ -151,3 +158,26 @@ def test_folders_move_through_all_three_shapes_and_back(build_tiny_model, tmp_pa
     assert model.config.shape == "decoder"
     embedding = original["model.embed_tokens.weight"]
     assert torch.equal(model.get_input_embeddings().weight, embedding)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.embed_tokens.weight", "model.encoder.embed_tokens.weight"])
+def test_the_embedding_may_be_stored_under_any_name_of_its_tie(build_tiny_model, name):
+    saved = build_tiny_model(KakehashiForConditionalGeneration)
+    weights = {key: value for key, value in saved.state_dict().items() if key not in EMBEDDING}
+    weights[name] = saved.get_input_embeddings().weight
+    loaded, report = KakehashiForConditionalGeneration.from_pretrained(
+        None, config=saved.config, state_dict=weights, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    for key in EMBEDDING:
+        assert torch.equal(loaded.get_parameter(key), saved.get_input_embeddings().weight), key
+
+
+@pytest.mark.parametrize("loaded_class", [KakehashiModel, KakehashiEncoderModel, KakehashiForConditionalGeneration])
+def test_an_embedding_that_no_checkpoint_has_is_reported_and_initialised(build_tiny_model, loaded_class):
+    config = build_tiny_model(KakehashiForConditionalGeneration).config
+    loaded, report = loaded_class.from_pretrained(None, config=config, state_dict={}, output_loading_info=True)
+    embedding = loaded.get_input_embeddings().weight
+    assert embedding.device.type == "cpu"
+    torch.testing.assert_close(embedding.std().item(), config.initializer_range, rtol=0.1, atol=0)
+    assert any(name.endswith("embed_tokens.weight") for name in report["missing_keys"])

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from kakehashi.modeling import (
     KakehashiConfig,
@@ -47,6 +49,16 @@ def test_rotation_keeps_the_length_of_a_vector_and_leaves_position_zero_alone(co
     turned = rotate(states, *KakehashiRotaryEmbedding(config)(states, torch.arange(9)[None]))
     torch.testing.assert_close(turned.norm(dim=-1), states.norm(dim=-1))
     torch.testing.assert_close(turned[:, :, 0], states[:, :, 0])
+
+
+def test_rotations_are_those_of_llama(config):
+    llama = LlamaConfig(head_dim=config.head_dim, rope_parameters=config.rope_parameters)
+    positions = torch.tensor([[0, 1, 2, 900], [0, 0, 3, 4]])
+    expected = LlamaRotaryEmbedding(llama)(torch.ones(1), positions)
+    for table, expected_table in zip(
+        KakehashiRotaryEmbedding(config)(torch.ones(1), positions), expected, strict=True
+    ):
+        torch.testing.assert_close(table, expected_table)
 
 
 def test_linear_rope_scaling_stretches_positions():
