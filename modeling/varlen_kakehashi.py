@@ -105,16 +105,13 @@ def _attend_by_kernel(
             "The attention implementation 'varlen' computes in float16 or bfloat16 on CUDA, "
             f"got {query.dtype}: train with `bf16: true`, or load the model with `dtype=torch.bfloat16`."
         )
-    options: dict[str, Any] = {"scale": scaling}
-    names = varlen_arguments(varlen_attn)
-    # torch 2.11 has a causal flag where later ones have a window.
-    options.update(
-        {"window_size": (-1, 0 if is_causal else -1)} if "window_size" in names else {"is_causal": is_causal}
-    )
+    # A window that reaches back without end and forward not at all is the causal order.
+    options: dict[str, Any] = {"scale": scaling, "window_size": (-1, 0 if is_causal else -1)}
     if query.shape[1] != key.shape[1]:
-        if "enable_gqa" in names:
+        if "enable_gqa" in varlen_arguments(varlen_attn):
             options["enable_gqa"] = True
         else:
+            # torch 2.11 wants a key head for each query head.
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     return varlen_attn(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, **options)

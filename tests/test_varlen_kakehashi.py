@@ -77,9 +77,12 @@ def reference(query, key, value, cu_seq_q, cu_seq_k, scale, is_causal):
     return torch.cat(contexts)
 
 
-def kernel_of_torch_2_11(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, *, scale=None):
+def kernel_of_torch_2_11(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
+):
     assert query.shape[1] == key.shape[1]
-    return reference(query, key, value, cu_seq_q, cu_seq_k, scale, is_causal)
+    assert window_size in ((-1, -1), (-1, 0))
+    return reference(query, key, value, cu_seq_q, cu_seq_k, scale, window_size == (-1, 0))
 
 
 def kernel_of_torch_2_13(
@@ -114,8 +117,7 @@ def test_the_installed_kernel_has_the_arguments_that_are_used():
     from torch.nn.attention.varlen import varlen_attn
 
     names = varlen.varlen_arguments(varlen_attn)
-    assert {"query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k", "scale"} <= names
-    assert "window_size" in names or "is_causal" in names
+    assert {"query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k", "scale", "window_size"} <= names
 
 
 def test_attention_dropout_is_refused(build_tiny_model):
