@@ -273,6 +273,12 @@ class KakehashiConfig(PreTrainedConfig):
             raise ValueError(
                 f"`rope_parameters['rope_type']` must be one of {', '.join(rope_types)}, got {rope_type!r}."
             )
+        turned = self.rope_parameters.get("partial_rotary_factor")
+        if turned not in (None, 1):
+            raise ValueError(
+                "`rope_parameters['partial_rotary_factor']` must be 1 because all pairs of a head are turned, "
+                f"got {turned}."
+            )
         buckets, farthest = self.relative_attention_num_buckets, self.relative_attention_max_distance
         if buckets < 4 or buckets % 4:
             raise ValueError(f"`relative_attention_num_buckets` must be a multiple of 4, got {buckets}.")

@@ -112,6 +112,10 @@ INVALID = [
     ({"attention_dropout": -0.1}, r"`attention_dropout` must be at least 0 and less than 1, got -0.1"),
     ({"classifier_dropout": 1}, r"`classifier_dropout` must be at least 0 and less than 1, got 1"),
     ({"rope_parameters": {"rope_type": "spiral"}}, r"`rope_parameters\['rope_type'\]` must be one of .* got 'spiral'"),
+    (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+        r"`rope_parameters\['partial_rotary_factor'\]` must be 1 .* got 0.5",
+    ),
     ({"rms_norm_eps": -1e-6}, r"`rms_norm_eps` must not be negative, got -1e-06"),
 ]
 SIZES = ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"]
