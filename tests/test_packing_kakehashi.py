@@ -106,6 +106,22 @@ def test_packed_logits_are_those_of_each_example_by_itself(build_tiny_model, mod
     assert logits.isfinite().all()
 
 
+def test_a_packed_step_compiles_into_one_graph_for_all_lengths(build_tiny_model):
+    model = build_tiny_model(KakehashiForConditionalGeneration).train()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for length in (10, 14):
+        ids, segments = torch.randint(4, 100, (2, length)), torch.ones(2, length, dtype=torch.long)
+        segments[:, length // 2 :] = 2
+        batch = {"input_ids": ids, "segment_ids": segments, "labels": ids, "decoder_segment_ids": segments}
+        torch.testing.assert_close(compiled(**batch).loss, model(**batch).loss)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for length in (18, 23):
+            ids, segments = torch.randint(4, 100, (2, length)), torch.ones(2, length, dtype=torch.long)
+            batch = {"input_ids": ids, "segment_ids": segments, "labels": ids, "decoder_segment_ids": segments}
+            compiled(**batch).loss.backward()
+
+
 def test_positions_restart_and_starts_are_found():
     segments = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 1, 2, 2, 3, 3, 3]])
     assert positions_in_segments(segments).tolist() == [[0, 1, 2, 0, 1, 0, 0], [0, 0, 0, 1, 0, 1, 2]]
