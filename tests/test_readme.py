@@ -99,7 +99,7 @@ def short(words):
         words += ["--max_steps", "2", "--preset", "nano", "--disable_tqdm", "true", "--use_cpu", "true"]
         words += ["--per_device_train_batch_size", "2", "--per_device_eval_batch_size", "2"]
     if words[1] == "tokenizer":
-        words[words.index("--vocab-size") + 1] = "400"
+        words[words.index("--vocab-size") + 1] = "384"
     return words
 
 
