@@ -92,7 +92,7 @@ def resize_model(model: PreTrainedModel, before: PreTrainedTokenizerBase, after:
     Raises:
         ValueError: if the model has fewer rows than `before` has entries.
     """
-    rows = model.get_input_embeddings().num_embeddings
+    rows = len(_tables(model)[0])
     if rows < len(before):
         raise ValueError(
             f"`model` must have a row for each of {len(before):,} entries of its tokenizer, got {rows:,}."

@@ -50,7 +50,7 @@ def content_of(tokenizer: PreTrainedTokenizerBase, token_id: int) -> bytes:
     Raises:
         ValueError: if the vocabulary is not byte-level.
     """
-    token = tokenizer.convert_ids_to_tokens(token_id)
+    token = str(tokenizer.convert_ids_to_tokens(token_id))
     return token.encode() if token_id in tokenizer.added_tokens_decoder or is_filler(token) else token_bytes(token)
 
 
