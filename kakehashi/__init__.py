@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         KakehashiModel,
     )
     from kakehashi.tokenization import train_tokenizer
+    from kakehashi.training.export.engines import export_model
     from kakehashi.training.inference import (
         classify_texts,
         generate_texts,
@@ -53,6 +54,7 @@ __all__ = [
     "KakehashiModel",
     "__version__",
     "classify_texts",
+    "export_model",
     "generate_texts",
     "load_for_classification",
     "load_for_generation",
@@ -61,6 +63,7 @@ __all__ = [
 
 _HOME_OF_NAME = {
     "classify_texts": "kakehashi.training.inference",
+    "export_model": "kakehashi.training.export.engines",
     "generate_texts": "kakehashi.training.inference",
     "load_for_classification": "kakehashi.training.inference",
     "load_for_generation": "kakehashi.training.inference",

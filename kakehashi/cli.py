@@ -13,6 +13,7 @@ import typer
 from kakehashi import __version__
 from kakehashi.commands.classify_text import classify_text
 from kakehashi.commands.evaluate import evaluate
+from kakehashi.commands.export import export
 from kakehashi.commands.generate import generate, translate
 from kakehashi.commands.quickstart import quickstart
 from kakehashi.commands.recipes import app as recipes_app
@@ -74,6 +75,7 @@ app.command(rich_help_panel=_USE)(generate)
 app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)
 app.command(rich_help_panel=_USE)(evaluate)
+app.command(rich_help_panel=_USE)(export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

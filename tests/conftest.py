@@ -130,3 +130,31 @@ def tiny_model_dir(tiny_model, tiny_tokenizer, tmp_path):
     tiny_model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def build_sharp_model(tiny_tokenizer):
+    """A function that builds a tiny model whose likeliest token is far ahead, so that rounding cannot change it."""
+    import torch
+
+    from kakehashi.modeling import KakehashiConfig
+
+    def build(model_class, **overrides):
+        torch.manual_seed(0)
+        settings = {"vocab_size": len(tiny_tokenizer), **TINY_SIZES, "num_encoder_layers": 1, **overrides}
+        model = model_class(KakehashiConfig(**settings)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(4.0)
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def two_hundred_sentences(tiny_sentences):
+    """Sentences of 2 to 12 words, all different."""
+    words = [word for sentence in tiny_sentences for word in sentence.split()]
+    draw = random.Random(0)
+    sentences = dict.fromkeys(" ".join(draw.choices(words, k=draw.randint(2, 12))) for _ in range(250))
+    return list(sentences)[:200]

@@ -24,8 +24,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import kakehashi.modeling as modeling
 from kakehashi.tokenization.chat import check_scalar_values, encode_source
 from kakehashi.tokenization.special_tokens import ROLE_TOKENS
+from kakehashi.training.export.engines import load_exported
+from kakehashi.training.export.folder import engine_of
 
 Message: TypeAlias = dict[str, str]
 Prompt: TypeAlias = str | Sequence[Message]
@@ -54,7 +57,7 @@ def load_for_generation(
     """Returns an encoder-decoder or decoder-only model that writes text, and its tokenizer.
 
     Args:
-        model: A model folder or a Hub id.
+        model: A model folder, an exported folder or a Hub id.
         device: Where to run; `None` takes the accelerator if there is one.
         dtype: Number format of the weights, such as `"bfloat16"`; `None` keeps the stored one.
         trust_remote_code: Whether to run the code that comes with a model Transformers and kakehashi do not know.
@@ -104,6 +107,25 @@ def load_for_classification(
             "classifier from it with `kakehashi classify`"
         )
     return _load(model, AutoModelForSequenceClassification, config, device, dtype, trust_remote_code)
+
+
+def load_for_export(model: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Returns a kakehashi model of any shape, as it was trained and on the processor, and its tokenizer.
+
+    Args:
+        model: A model folder or a Hub id.
+
+    Raises:
+        ValueError: As `load_for_generation`, or if the model is exported already or not of kakehashi.
+        OSError: If the Hub cannot be reached.
+    """
+    if engine_of(model) is not None:
+        raise ValueError(f"`model` must be a model folder or a Hub id, but {model} is exported already")
+    config = _load_config(model, False)
+    architecture = _architecture(config)
+    if architecture not in modeling.__all__:
+        raise ValueError(f"`model` must be a kakehashi model, but {model} is a {architecture or config.model_type}")
+    return _load(model, getattr(modeling, architecture), config, "cpu", None, False)
 
 
 def is_classifier(model: str | Path, *, trust_remote_code: bool = False) -> bool:
@@ -326,7 +348,7 @@ def _explain(error: Exception, model: str | Path, is_folder: bool) -> Exception:
 def _require_model_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ValueError(f"`model` must be a model folder, but {folder} has no config.json")
-    if not any(folder.glob("*.safetensors")):
+    if engine_of(folder) is None and not any(folder.glob("*.safetensors")):
         if any(folder.glob("*.bin")):
             raise ValueError(
                 f"the weights of {folder} must be safetensors, but there are only .bin files, which can run code when "
@@ -345,8 +367,12 @@ def _load(
     dtype: str | torch.dtype | None,
     trust_remote_code: bool,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    target = preferred_device(device)
+    engine = engine_of(name)
+    target = None if engine is not None else preferred_device(device)
     tokenizer = _load_tokenizer(name, trust_remote_code)
+    if engine is not None:
+        names = [None if each is None else str(each).removeprefix("torch.") for each in (device, dtype)]
+        return load_exported(name, engine, config, *names), tokenizer
     model: Any = _load_weights(name, auto_class, config, dtype or "auto", trust_remote_code)
     num_embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > num_embeddings:

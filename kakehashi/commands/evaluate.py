@@ -84,11 +84,20 @@ def evaluate(
         if is_classifier:
             evaluation = subject.measure_labels(text_column, label_column)
         elif language is None and not any(columns.values()) and subject.holds_plain_text(text_column):
+            _require_weights(model)
             evaluation = subject.measure_text(text_column)
         else:
             subject.settings |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
             evaluation = subject.measure_answers(language, columns)
     _report(evaluation, {"model": model, "data": data, "rows": len(rows)}, output, predictions)
+
+
+def _require_weights(model: str) -> None:
+    from kakehashi.training.export.folder import engine_of
+
+    engine = engine_of(model)
+    if engine is not None:
+        raise ValueError(f"perplexity needs the model folder that {model} was exported to {engine} from")
 
 
 @dataclass

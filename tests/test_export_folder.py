@@ -1,0 +1,95 @@
+"""What every exported folder has in common: recognised by its files, written whole or not at all."""
+
+import importlib.util
+import json
+
+import pytest
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from kakehashi.training.export.folder import (
+    engine_of,
+    filled_at_once,
+    require_packages,
+    save_companions,
+)
+
+
+def test_the_engine_is_told_by_the_files(tmp_path, tiny_model_dir):
+    assert engine_of(tiny_model_dir) is None
+    assert engine_of("kakehashi/hub-id") is None
+    assert engine_of(tiny_model_dir / "config.json") is None
+    (tmp_path / "model.bin").write_bytes(b"")
+    assert engine_of(tmp_path) is None
+    (tmp_path / "shared_vocabulary.json").write_text("[]")
+    assert engine_of(tmp_path) == "ctranslate2"
+    (tmp_path / "export.json").write_text('{"export_format": "onnx"}')
+    assert engine_of(tmp_path) == "onnx"
+
+
+def test_an_export_for_another_engine_is_named(tmp_path):
+    (tmp_path / "export.json").write_text('{"export_format": "openvino"}')
+    with pytest.raises(ValueError, match=r"must be exported for onnx or ctranslate2, but .* is for openvino"):
+        engine_of(tmp_path)
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    (tmp_path / "export.json").write_text("{")
+    with pytest.raises(ValueError, match=r"export\.json must be JSON"):
+        engine_of(tmp_path)
+
+
+def test_a_folder_appears_when_it_is_complete(tmp_path):
+    folder = tmp_path / "new" / "export"
+    with filled_at_once(folder) as aside:
+        (aside / "model.bin").write_bytes(b"weights")
+        assert not folder.exists()
+    assert (folder / "model.bin").read_bytes() == b"weights"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    with filled_at_once(tmp_path / "export") as aside:
+        (tmp_path / "export").mkdir()
+        (aside / "model.bin").write_bytes(b"weights")
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["model.bin"]
+
+
+def test_nothing_is_left_of_a_failure(tmp_path):
+    with pytest.raises(KeyError), filled_at_once(tmp_path / "export") as aside:
+        (aside / "model.bin").write_bytes(b"half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="`output_dir` must be empty"), filled_at_once(tmp_path):
+        pass
+    with pytest.raises(ValueError, match="`output_dir` must be a folder"), filled_at_once(tmp_path / "notes.txt"):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_missing_packages_name_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"onnx needs the package onnx, onnx_ir: pip install 'kakehashi\[onnx\]'"):
+        require_packages("onnx", "onnx", "onnx_ir")
+
+
+def test_configuration_tokenizer_and_generation_settings_read_as_before(tiny_model, tiny_tokenizer, tmp_path):
+    (tmp_path / "config.json").write_text('{"layer_norm_epsilon": 1e-06}')
+    tiny_model.generation_config.max_new_tokens = 7
+    save_companions(tiny_model, tiny_tokenizer, tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.hidden_size == tiny_model.config.hidden_size
+    assert config.architectures == ["KakehashiForConditionalGeneration"]
+    assert json.loads((tmp_path / "config.json").read_text())["layer_norm_epsilon"] == 1e-6
+    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()
+    assert GenerationConfig.from_pretrained(tmp_path).max_new_tokens == 7
+
+
+def test_only_the_code_of_the_configuration_goes_along(tiny_model, tiny_tokenizer, tmp_path):
+    save_companions(tiny_model, tiny_tokenizer, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.py")] == ["configuration_kakehashi.py"]
+    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert auto_map == {"AutoConfig": "configuration_kakehashi.KakehashiConfig"}
