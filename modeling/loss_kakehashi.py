@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +149,7 @@ class TokenLoss:
         hidden_states, labels = hidden_states[has_label], labels[has_label]
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
-        weight = lm_head.weight
+        weight: Any = lm_head.weight
         if torch.is_autocast_enabled(hidden_states.device.type):
             dtype = torch.get_autocast_dtype(hidden_states.device.type)
             hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)

@@ -156,6 +156,7 @@ class KakehashiLearnedPositions(nn.Embedding):
 
     def __init__(self, config: KakehashiConfig) -> None:
         super().__init__(config.max_position_embeddings, config.hidden_size)
+        assert config.initializer_range is not None
         # Of the size that a token's embedding has when it enters the residual stream; read by `_init_weights`.
         self.initial_std = config.initializer_range * (config.hidden_size**0.5 if config.scale_embedding else 1.0)
 

@@ -77,10 +77,10 @@ def varlen_attention_forward(
     if dropout:
         raise ValueError(f"`attention_dropout` must be 0 with the attention implementation 'varlen', got {dropout}.")
     is_causal = bool(getattr(module, "is_causal", False))
-    tokens = [states[0].transpose(0, 1) for states in (query, key, value)]
-    lengths: Any = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+    arguments: Any = [states[0].transpose(0, 1) for states in (query, key, value)]
+    arguments += [cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, is_causal, scaling]
     attend = _attend_by_kernel if query.is_cuda else _attend_by_segment
-    return attend(*tokens, *lengths, is_causal, scaling)[None], None
+    return attend(*arguments)[None], None
 
 
 def _attend_by_kernel(
@@ -114,7 +114,10 @@ def _attend_by_kernel(
             # torch 2.11 wants a key head for each query head.
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    return varlen_attn(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, **options)
+    lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+    # Alone, since `return_aux` is not asked for.
+    context: Any = varlen_attn(query, key, value, *lengths, **options)
+    return context
 
 
 @cache

@@ -34,7 +34,7 @@ def trained(files, tmp_path_factory):
 
 
 def size(number=448):
-    return ["--vocab-size", number, "--output-dir"]
+    return ["--balance", "1", "--vocab-size", number, "--output-dir"]
 
 
 def invoke(*arguments):

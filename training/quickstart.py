@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kakehashi.tokenization import train_tokenizer
+from kakehashi.tokenization import save_tokenizer, train_tokenizer
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
 from kakehashi.training.classify import run_classify
 from kakehashi.training.console import quiet_library
@@ -130,7 +130,7 @@ def _train_tokenizer(run: Quickstart, files: dict[str, Path]) -> None:
         iterate_texts(str(files["text"])), iterate_texts(str(files["instruction.train"]), text_column="instruction")
     )
     tokenizer = train_tokenizer(texts, vocab_size=VOCAB_SIZE, num_sentinels=NUM_SENTINELS)
-    tokenizer.save_pretrained(run.folder("tokenizer"))
+    save_tokenizer(tokenizer, run.folder("tokenizer"))
 
 
 def _run_stage(

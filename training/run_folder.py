@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
 
+from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.checkpoints import find_damage, list_checkpoints, newest_checkpoint
 from kakehashi.training.curves import plot_curves
@@ -141,7 +142,7 @@ def fill_run_folder(
     aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
+        save_tokenizer(tokenizer, aside)
         write_recipe(recipe, command, aside / "recipe.yaml")
         _write_json(aside / "versions.json", describe_environment(training_arguments))
         _write_json(aside / "log_history.json", list(log_history))

@@ -30,8 +30,10 @@ def train(
     num_sentinels: Annotated[int, typer.Option(help="Sentinels for span corruption.")] = 100,
     balance: Annotated[
         float,
-        typer.Option(help="Below 1, thin out the larger of FILES (and columns): shares follow bytes ** BALANCE."),
-    ] = 1.0,
+        typer.Option(
+            help="Below 1, thin out the larger of FILES (and columns): shares follow bytes ** BALANCE; 1 reads all."
+        ),
+    ] = 0.25,
     special_token: Annotated[
         list[str], typer.Option(help="A special token of your own, such as <|tool|>; may be repeated.")
     ] = [],  # noqa: B006
