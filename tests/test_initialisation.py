@@ -1,6 +1,5 @@
 """The start of training: a first loss of guessing at every size and shape, and activations that depth leaves alone."""
 
-import itertools
 import math
 from itertools import pairwise
 
@@ -97,7 +96,7 @@ def test_activations_stay_small_at_the_start_and_after_fifty_steps_however_deep_
         assert max(start[name]) < 1.0
         assert max(values) < 4.0
         # Every layer adds about as much; none multiplies.
-        assert all(later < 1.5 * earlier for earlier, later in itertools.pairwise(values))
+        assert all(later < 1.5 * earlier for earlier, later in pairwise(values))
 
 
 @torch.no_grad()
