@@ -36,12 +36,6 @@ AUTO_MAP = {
     "AutoModelForTextEncoding": "modeling_kakehashi.KakehashiEncoderModel",
 }
 
-# A token enters the residual stream by the same row of the tied embedding that its logit is measured by, so it starts
-# out predicting itself, the more the wider the model is: a state of unit features has the length sqrt(hidden_size), a
-# row the length initializer_range * sqrt(hidden_size), and their product is initializer_range * hidden_size at most.
-# Held to this number at any width, it leaves the first loss near ln(vocab_size); smaller ones were slower to learn.
-LARGEST_OWN_LOGIT = 0.5 * 128**0.5
-
 # Deep encoder, shallow decoder: only decoder layers run once per generated token, and 12 + 1 layers come within
 # 1.5 BLEU of 6 + 6 (Kasai et al., "Deep Encoder, Shallow Decoder", 2021).
 PRESETS: dict[str, dict[str, int]] = {
@@ -122,8 +116,8 @@ class KakehashiConfig(PreTrainedConfig):
         relative_attention_max_distance: Distance, in tokens, from which all share the last bucket.
         rms_norm_eps: Added to the mean square in every RMSNorm.
         initializer_range: Standard deviation of the embedding at initialisation. `None` means
-            `LARGEST_OWN_LOGIT / hidden_size`, see there. Linear layers use `fan_in ** -0.5`, see
-            `KakehashiPreTrainedModel`.
+            `0.5 * hidden_size ** -0.5`: at any width, logits then start with a standard deviation of 0.5. Linear
+            layers use `fan_in ** -0.5`, see `KakehashiPreTrainedModel`.
         scale_embedding: Multiply embeddings by `sqrt(hidden_size)` on their way in, so that the tied table can be
             small for the output and still carry weight in the residual stream.
         dropout: Probability of dropping a feature of the embedding and of each sub-layer's output.
@@ -190,7 +184,7 @@ class KakehashiConfig(PreTrainedConfig):
         if self.head_dim is None:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.initializer_range is None:
-            self.initializer_range = LARGEST_OWN_LOGIT / max(self.hidden_size, 1)
+            self.initializer_range = 0.5 * max(self.hidden_size, 1) ** -0.5
         # Names without a repository in front: right for this folder, and for every folder the model is saved to next.
         kwargs["auto_map"] = dict(AUTO_MAP)
         super().__post_init__(**kwargs)

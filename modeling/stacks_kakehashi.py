@@ -53,6 +53,9 @@ from .varlen_kakehashi import register_varlen
 
 register_varlen()
 
+WIDTH_OF_PLAIN_WRITES = 169
+"""Hidden size up to which a token's own row of the embedding cannot outweigh what the layers write."""
+
 
 class KakehashiMLP(nn.Module):
     """SwiGLU feed-forward block (Shazeer, "GLU Variants Improve Transformer", 2020)."""
@@ -69,16 +72,27 @@ class KakehashiMLP(nn.Module):
         return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
 
 
-class KakehashiEncoderLayer(GradientCheckpointingLayer):
+class KakehashiLayer(GradientCheckpointingLayer):
+    """What the layers of both stacks do with each sub-layer's output."""
+
+    def __init__(self, config: KakehashiConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def add(self, hidden_states: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """Adds a sub-layer's output to the residual stream, in training with dropout."""
+        return hidden_states + (self.dropout(output) if self.training else output)
+
+
+class KakehashiEncoderLayer(KakehashiLayer):
     """Self-attention over the whole source, then the feed-forward block, each added to what came in."""
 
     def __init__(self, config: KakehashiConfig, layer_idx: int) -> None:
-        super().__init__()
+        super().__init__(config)
         self.self_attn_norm = KakehashiRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = KakehashiAttention(config, layer_idx, is_causal=False)
         self.mlp_norm = KakehashiRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = KakehashiMLP(config)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self,
@@ -89,8 +103,8 @@ class KakehashiEncoderLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         """One layer, `(batch, source_length, hidden_size)` to the same shape."""
         attended, _ = self.self_attn(self.self_attn_norm(hidden_states), position_embeddings, attention_mask, **kwargs)
-        hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+        hidden_states = self.add(hidden_states, attended)
+        return self.add(hidden_states, self.mlp(self.mlp_norm(hidden_states)))
 
 
 def self_attention_cache(past_key_values: Cache | None) -> Cache | None:
@@ -98,11 +112,11 @@ def self_attention_cache(past_key_values: Cache | None) -> Cache | None:
     return getattr(past_key_values, "self_attention_cache", past_key_values)
 
 
-class KakehashiDecoderLayer(GradientCheckpointingLayer):
+class KakehashiDecoderLayer(KakehashiLayer):
     """Self-attention that sees no later position, cross-attention to the source if there is one, feed-forward."""
 
     def __init__(self, config: KakehashiConfig, layer_idx: int) -> None:
-        super().__init__()
+        super().__init__(config)
         self.self_attn_norm = KakehashiRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = KakehashiAttention(config, layer_idx, is_causal=True)
         self.cross_attn: KakehashiCrossAttention | None = None
@@ -111,7 +125,6 @@ class KakehashiDecoderLayer(GradientCheckpointingLayer):
             self.cross_attn = KakehashiCrossAttention(config, layer_idx)
         self.mlp_norm = KakehashiRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = KakehashiMLP(config)
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self,
@@ -132,7 +145,7 @@ class KakehashiDecoderLayer(GradientCheckpointingLayer):
             self_attention_cache(past_key_values),
             **kwargs,
         )
-        hidden_states = hidden_states + self.dropout(attended)
+        hidden_states = self.add(hidden_states, attended)
         if self.cross_attn is not None:
             attended, _ = self.cross_attn(
                 self.cross_attn_norm(hidden_states),
@@ -141,8 +154,8 @@ class KakehashiDecoderLayer(GradientCheckpointingLayer):
                 past_key_values,
                 **{**kwargs, **(cross_attention_lengths or {})},
             )
-            hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+            hidden_states = self.add(hidden_states, attended)
+        return self.add(hidden_states, self.mlp(self.mlp_norm(hidden_states)))
 
 
 class KakehashiPreTrainedModel(PreTrainedModel):
@@ -152,6 +165,11 @@ class KakehashiPreTrainedModel(PreTrainedModel):
     unit size; the projections that write into the residual stream start smaller by `sqrt(2 * layers of the stack)`,
     so that depth does not blow it up (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019,
     section 2.3). The embedding starts at `initializer_range`, small enough for a first loss near ln(vocab_size).
+
+    A token enters the stream by the row of the embedding that its own logit is measured by, and would start out
+    predicting itself, the more the wider the model: the two rows' product grows with `sqrt(hidden_size)`. So past a
+    width of `WIDTH_OF_PLAIN_WRITES` layers write larger by as much. A smaller embedding would do as well for the first
+    loss, but learns more slowly.
     """
 
     config: KakehashiConfig
@@ -227,7 +245,8 @@ class KakehashiStack(KakehashiPreTrainedModel):
         # By a mark on the layer itself: of a class outside Transformers, modules that own no parameter, such as the
         # attention around the projection, never come here.
         if isinstance(module, nn.Linear) and getattr(module, "writes_to_residual", False):
-            init.normal_(module.weight, mean=0.0, std=(module.in_features * 2 * len(self.layers)) ** -0.5)
+            widening = max(1.0, (self.config.hidden_size / WIDTH_OF_PLAIN_WRITES) ** 0.5)
+            init.normal_(module.weight, mean=0.0, std=widening * (module.in_features * 2 * len(self.layers)) ** -0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding, shared with the other stack."""
