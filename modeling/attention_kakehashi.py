@@ -36,8 +36,12 @@ class KakehashiRMSNorm(nn.RMSNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalises `x`, `(..., width)`, in its own dtype."""
-        # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel.
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        weight = self.weight
+        # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel. Compared
+        # first, because a cast that changes nothing still costs time at each of the many norms of a decoding step.
+        if weight.dtype != x.dtype:
+            weight = weight.to(x.dtype)
+        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
 
 
 def residual_linear(in_features: int, out_features: int) -> nn.Linear:

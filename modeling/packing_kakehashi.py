@@ -128,6 +128,8 @@ def self_attention_mask(
     Returns:
         A mask, or `None` where nothing but a causal flag is needed.
     """
+    if attention_mask is None and not keep_causal_mask and _hides_nothing(config, hidden_states, past_key_values):
+        return None
     arguments: dict[str, Any] = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
     if segment_ids is not None:
         arguments.update(attention_mask=None, and_mask_function=_same_segment(segment_ids, segment_ids))
@@ -136,6 +138,14 @@ def self_attention_mask(
     if keep_causal_mask and segment_ids is None:
         arguments["and_mask_function"] = causal_mask_function
     return create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
+
+
+def _hides_nothing(config: PreTrainedConfig, hidden_states: torch.Tensor, past_key_values: Cache | None) -> bool:
+    # One token after a cache of nothing but earlier tokens, unlike a static one with room for later ones. To be told
+    # so by Transformers takes as long as a linear layer, at every token that is written.
+    if past_key_values is None or hidden_states.shape[1] != 1 or past_key_values.is_compileable:
+        return False
+    return config._attn_implementation in ("eager", "sdpa")
 
 
 def cross_attention_mask(
