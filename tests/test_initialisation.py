@@ -38,7 +38,7 @@ def random_batch(model_class, config, rows=8, length=32):
 def test_the_first_loss_is_that_of_guessing_at_every_width(preset, model_class, vocab_size):
     # What the first loss hangs on is the width. What all layers of a stack write together has the same size at any
     # depth, which another test holds, so a few layers of the larger presets stand for all of them.
-    depth = {"num_encoder_layers": 3, "num_decoder_layers": 2}
+    depth = {"num_encoder_layers": 2, "num_decoder_layers": 1}
     config = KakehashiConfig.preset(preset, vocab_size=vocab_size, **depth)
     loss = model_class(config).eval()(**random_batch(model_class, config)).loss.item()
     assert loss == pytest.approx(math.log(vocab_size), rel=0.05)
