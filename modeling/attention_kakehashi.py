@@ -36,7 +36,7 @@ class KakehashiRMSNorm(nn.RMSNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalises `x`, `(..., width)`, in its own dtype."""
-        weight = self.weight
+        weight: torch.Tensor = self.weight
         # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel. Compared
         # first, because a cast that changes nothing still costs time at each of the many norms of a decoding step.
         if weight.dtype != x.dtype:
@@ -221,7 +221,8 @@ class KakehashiCrossAttention(KakehashiAttention):
         queries = self.project_queries(hidden_states)
         if past_key_values is not None and past_key_values.is_updated.get(self.layer_idx):
             layer: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
-            keys, values = layer.keys, layer.values
+            # An offloaded cache keeps them in main memory; anywhere else this changes nothing.
+            keys, values = layer.keys.to(queries.device), layer.values.to(queries.device)
         else:
             keys, values = self.project_keys_values(encoder_hidden_states)
             if past_key_values is not None:
