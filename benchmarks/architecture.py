@@ -18,7 +18,6 @@ import torch.nn.functional as F
 import typer
 from equal_size import count_parameters, match_parameters
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import track
 
 from kakehashi import KakehashiConfig, KakehashiForConditionalGeneration
@@ -191,9 +190,7 @@ def main(
     for choice in measured:
         ours, other = (statistics.median(rates) for rates in choice.rates)
         lines.append(f"| {choice.name} | {ours:,.0f} | {other:,.0f} | {ours / other:.2f} |")
-    table = "\n".join(lines)
-    console = Console()
-    console.print(Markdown(table) if console.is_terminal else table)
+    typer.echo("\n".join(lines))
 
 
 if __name__ == "__main__":
