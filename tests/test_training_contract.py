@@ -1,4 +1,4 @@
-"""What trainers do to a model: checkpointing, half precision, compiling, shards, spreading over devices, exporting."""
+"""What is done to a model in training and after it: checkpointing, half precision, shards, devices, int8."""
 
 import copy
 import json
@@ -11,7 +11,6 @@ from kakehashi.modeling import (
     KakehashiForCausalLM,
     KakehashiForConditionalGeneration,
     KakehashiForMaskedLM,
-    KakehashiForSequenceClassification,
 )
 
 TOKEN_HEADS = [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
@@ -83,38 +82,6 @@ def test_weights_of_bfloat16_alone_can_be_trained(build_tiny_model, model_class)
         optimizer.step()
     assert losses[-1] < losses[0] - 0.5
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-
-
-@pytest.fixture
-def compiler():
-    """The compiler with nothing compiled yet; it is left so."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield torch._dynamo.utils.counters
-    torch._dynamo.reset()
-
-
-@pytest.mark.parametrize("model_class", TOKEN_HEADS)
-def test_a_training_step_compiles_into_one_graph_for_all_lengths(build_tiny_model, compiler, model_class):
-    model = build_tiny_model(model_class).train()
-    # Tracing is what a model can break; generating machine code for it would take a minute.
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    # The first length is compiled as a number, the second as a variable.
-    for length in (7, 9):
-        batch = batch_of(model, length=length)
-        assert_same(gradients_of_compiled(compiled, model, batch), gradients(model, batch))
-    with torch.compiler.set_stance("fail_on_recompile"):
-        for length in (12, 31, 8):
-            batch = batch_of(model, length=length)
-            assert_same(gradients_of_compiled(compiled, model, batch), gradients(model, batch))
-    assert not compiler["graph_break"]
-
-
-def gradients_of_compiled(compiled, model, batch):
-    model.zero_grad()
-    loss = compiled(**batch).loss
-    loss.backward()
-    return loss.detach(), {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
 
 
 @pytest.mark.parametrize("model_class", TOKEN_HEADS)
@@ -206,45 +173,3 @@ def test_torchao_quantizes_the_weights_of_every_linear_layer_to_int8(build_tiny_
 
 def is_plain_linear(module):
     return isinstance(module, nn.Linear) and type(module.weight) is nn.Parameter
-
-
-EXPORTED = [(KakehashiForConditionalGeneration, ("input_ids", "attention_mask", "decoder_input_ids"))] + [
-    (model_class, ("input_ids", "attention_mask"))
-    for model_class in (KakehashiForCausalLM, KakehashiForMaskedLM, KakehashiForSequenceClassification)
-]
-
-
-@pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize(("model_class", "names"), EXPORTED)
-def test_torch_export_captures_a_forward_for_any_batch_and_length(build_tiny_model, model_class, names, strict):
-    model = build_tiny_model(model_class, num_labels=3)
-
-    def inputs(rows, length):
-        ids = torch.randint(4, 200, (rows, length))
-        tensors = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, 1:]}
-        tensors["attention_mask"][0, -1] = 0
-        return {name: tensors[name] for name in names}
-
-    auto = torch.export.Dim.AUTO
-    # A cache is no output that an exported program may have.
-    example = {**inputs(2, 7), "use_cache": False} if model.can_generate() else inputs(2, 7)
-    shapes = {name: {0: auto, 1: auto} if torch.is_tensor(value) else None for name, value in example.items()}
-    program = torch.export.export(model, (), example, dynamic_shapes=shapes, strict=strict)
-    for rows, length in ((2, 7), (3, 12)):
-        given = {**example, **inputs(rows, length)}
-        with torch.no_grad():
-            torch.testing.assert_close(program.module()(**given).logits, model(**given).logits, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_torch_export_captures_the_encoder_by_itself(build_tiny_model, strict):
-    encoder = build_tiny_model(KakehashiForConditionalGeneration).get_encoder()
-    auto = torch.export.Dim.AUTO
-    example = {"input_ids": torch.randint(4, 200, (2, 7)), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
-    shapes = {name: {0: auto, 1: auto} for name in example}
-    program = torch.export.export(encoder, (), example, dynamic_shapes=shapes, strict=strict)
-    given = {"input_ids": torch.randint(4, 200, (3, 11)), "attention_mask": torch.ones(3, 11, dtype=torch.long)}
-    given["attention_mask"][1, 6:] = 0
-    with torch.no_grad():
-        found, expected = program.module()(**given).last_hidden_state, encoder(**given).last_hidden_state
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
