@@ -1,0 +1,120 @@
+"""Operations counted from a configuration are those that torch counts while the model runs."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSeq2SeqLM, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+
+from kakehashi.modeling import (
+    KakehashiForCausalLM,
+    KakehashiForConditionalGeneration,
+    KakehashiForMaskedLM,
+    KakehashiForSequenceClassification,
+)
+from kakehashi.training import flops
+from kakehashi.training.flops import ModelFlops, Workload, model_flops, peak_rate
+
+ROWS, SOURCE, TARGET = 2, 24, 17
+
+
+def counted(model, batch, *, backward=True):
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        loss = model(**batch).loss
+        if backward:
+            loss.backward()
+    return counter.get_total_flops()
+
+
+def ids(length, rows=ROWS):
+    return torch.randint(10, 300, (rows, length))
+
+
+def test_an_encoder_decoder_costs_what_torch_counts(tiny_model):
+    batch = {"input_ids": ids(SOURCE), "labels": ids(TARGET)}
+    costs, work = ModelFlops.of_model(tiny_model), Workload.of_lengths([SOURCE] * ROWS, [TARGET] * ROWS)
+    tiny_model.train()
+    assert costs.forward(work) == pytest.approx(counted(tiny_model, batch, backward=False), rel=0.01)
+    assert costs.training(work) == pytest.approx(counted(tiny_model, batch), rel=0.01)
+    assert costs == ModelFlops.of_config(tiny_model.config)
+
+
+def test_only_labelled_positions_cost_an_output_projection(tiny_model):
+    labels = ids(TARGET)
+    labels[:, 5:] = -100
+    costs = ModelFlops.of_model(tiny_model)
+    work = Workload.of_lengths([SOURCE] * ROWS, [TARGET] * ROWS, labels=5 * ROWS)
+    assert costs.training(work) == pytest.approx(
+        counted(tiny_model.train(), {"input_ids": ids(SOURCE), "labels": labels}), rel=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_class", "labels", "labelled"),
+    [
+        # The first label of a causal model is nobody's next token.
+        (KakehashiForCausalLM, ids(SOURCE), ROWS * (SOURCE - 1)),
+        (KakehashiForMaskedLM, ids(SOURCE), ROWS * SOURCE),
+        (KakehashiForSequenceClassification, torch.tensor([0, 1]), ROWS),
+    ],
+)
+def test_a_single_stack_costs_what_torch_counts(build_tiny_model, model_class, labels, labelled):
+    model = build_tiny_model(model_class, num_decoder_layers=3, num_labels=2).train()
+    work = Workload.of_lengths([SOURCE] * ROWS, labels=labelled)
+    batch = {"input_ids": ids(SOURCE), "labels": labels}
+    assert ModelFlops.of_model(model).training(work) == pytest.approx(counted(model, batch), rel=0.01)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_fewer_key_heads_cost_less_by_exactly_their_projections(build_tiny_model, heads):
+    model = build_tiny_model(
+        KakehashiForConditionalGeneration, num_key_value_heads=heads, num_decoder_layers=2
+    ).train()
+    work = Workload.of_lengths([SOURCE] * ROWS, [TARGET] * ROWS)
+    batch = {"input_ids": ids(SOURCE), "labels": ids(TARGET)}
+    assert ModelFlops.of_model(model).training(work) == pytest.approx(counted(model, batch), rel=0.01)
+
+
+def test_other_families_cost_six_operations_for_each_weight_and_token(tiny_tokenizer):
+    config = T5Config(
+        vocab_size=384, d_model=64, d_ff=256, d_kv=16, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    model = T5ForConditionalGeneration(config).train()
+    work = Workload.of_lengths([SOURCE] * ROWS, [TARGET] * ROWS)
+    batch = {"input_ids": ids(SOURCE), "labels": ids(TARGET)}
+    # Attention's own products are a few percent at this length; keys of the source pass the decoder's weights.
+    assert ModelFlops.of_model(model).training(work) == pytest.approx(counted(model, batch), rel=0.15)
+    causal = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_positions=64)).train()
+    batch = {"input_ids": ids(SOURCE), "labels": ids(SOURCE)}
+    work = Workload.of_lengths([SOURCE] * ROWS)
+    assert ModelFlops.of_model(causal).training(work) == pytest.approx(counted(causal, batch), rel=0.15)
+
+
+def test_a_configuration_alone_is_enough(tiny_config):
+    assert model_flops(tiny_config, AutoModelForSeq2SeqLM) == ModelFlops.of_config(tiny_config)
+
+
+def test_workloads_add_up_and_refuse_unequal_lists():
+    first, second = Workload.of_lengths([3], [2]), Workload.of_lengths([5, 1], [4, 1])
+    assert first + second == Workload.of_lengths([3, 5, 1], [2, 4, 1])
+    assert first == Workload(3, 2, 9, 4, 6, 2)
+    assert first * 2 == first + first
+    with pytest.raises(ValueError, match="`targets` must be as many as `sources`, got 1 and 2"):
+        Workload.of_lengths([1, 2], [3])
+
+
+def test_the_peak_of_a_known_gpu_is_its_data_sheet_s(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    peak = peak_rate(torch.device("cuda"))
+    assert (peak.flops_per_second, peak.source) == (989e12, "data sheet, H200, dense bfloat16")
+
+
+def test_the_peak_of_a_processor_is_measured_without_a_random_number():
+    before = torch.random.get_rng_state()
+    peak = peak_rate(torch.device("cpu"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert 1e8 < peak.flops_per_second < 1e14
+    assert peak.source.startswith("measured matrix product, ")
+    # A second question costs nothing.
+    assert peak_rate(torch.device("cpu")) == peak
+    assert flops.measure_peak.cache_info().hits > 0
