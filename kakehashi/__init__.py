@@ -34,12 +34,8 @@ if TYPE_CHECKING:
     )
     from kakehashi.tokenization import train_tokenizer
     from kakehashi.training.export.engines import export_model
-    from kakehashi.training.inference import (
-        classify_texts,
-        generate_texts,
-        load_for_classification,
-        load_for_generation,
-    )
+    from kakehashi.training.inference import generate_texts, load_for_classification, load_for_generation
+    from kakehashi.training.labelling import classify_texts
 
 __version__ = "0.1.0"
 
@@ -62,7 +58,7 @@ __all__ = [
 ]
 
 _HOME_OF_NAME = {
-    "classify_texts": "kakehashi.training.inference",
+    "classify_texts": "kakehashi.training.labelling",
     "export_model": "kakehashi.training.export.engines",
     "generate_texts": "kakehashi.training.inference",
     "load_for_classification": "kakehashi.training.inference",

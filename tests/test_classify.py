@@ -7,7 +7,8 @@ from transformers import AutoModelForSequenceClassification
 
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classify import run_classify
-from kakehashi.training.inference import classify_texts, load_for_classification
+from kakehashi.training.inference import load_for_classification
+from kakehashi.training.labelling import classify_texts
 from kakehashi.training.recipe import parse_recipe
 
 

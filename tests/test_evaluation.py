@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from kakehashi.modeling import KakehashiForCausalLM
+from kakehashi.modeling import KakehashiForCausalLM, KakehashiForSequenceClassification
 from kakehashi.tokenization import for_causal_lm
-from kakehashi.training.evaluation import evaluate_perplexity
+from kakehashi.training.evaluation import evaluate_classification, evaluate_perplexity
 
 
 def measure(model, tokenizer, texts, batch_size=4):
@@ -55,3 +55,21 @@ def test_a_text_longer_than_the_model_is_measured_whole(build_tiny_model, tiny_t
 def test_no_text_has_no_perplexity(tiny_model, tiny_tokenizer):
     with pytest.raises(ValueError, match="there must be at least one text"):
         measure(tiny_model, tiny_tokenizer, [""])
+
+
+def test_several_labels_and_numbers_are_measured_on_their_own_scale(build_tiny_model, tiny_tokenizer, tiny_sentences):
+    names = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
+    model = build_tiny_model(KakehashiForSequenceClassification, problem_type="multi_label_classification", **names)
+    several = [["a"], ["a", "b"], [], *[["b"]] * 7]
+    measured = evaluate_classification(model, tiny_tokenizer, tiny_sentences, several, batch_size=4)
+    assert set(measured.scores) == {"micro_f1", "macro_f1", "exact_match"}
+    right = sum(set(each["prediction"]) == set(each["label"]) for each in measured.predictions)
+    assert measured.scores["exact_match"] == pytest.approx(right / 10)
+    with pytest.raises(ValueError, match="must have a list of labels for this model, but row 1 has 'a'"):
+        evaluate_classification(model, tiny_tokenizer, ["x"], ["a"], batch_size=1)
+    model = build_tiny_model(KakehashiForSequenceClassification, problem_type="regression", num_labels=1)
+    measured = evaluate_classification(model, tiny_tokenizer, tiny_sentences, [0.5] * 10, batch_size=4)
+    errors = [abs(each["prediction"] - 0.5) for each in measured.predictions]
+    assert measured.scores["mae"] == pytest.approx(sum(errors) / 10, rel=1e-5)
+    with pytest.raises(ValueError, match="must be a number for this model, but row 1 has 'high'"):
+        evaluate_classification(model, tiny_tokenizer, ["x"], ["high"], batch_size=1)

@@ -16,11 +16,11 @@ from kakehashi.modeling import (  # noqa: E402
 from kakehashi.tokenization import for_causal_lm  # noqa: E402
 from kakehashi.training.export.engines import export_model  # noqa: E402
 from kakehashi.training.inference import (  # noqa: E402
-    classify_texts,
     generate_texts,
     load_for_classification,
     load_for_generation,
 )
+from kakehashi.training.labelling import classify_texts  # noqa: E402
 
 
 def test_a_decoder_alone_answers_as_in_pytorch(build_sharp_model, tiny_tokenizer, two_hundred_sentences, tmp_path):

@@ -23,7 +23,6 @@ from kakehashi.modeling import (
 from kakehashi.tokenization import encode_source, for_causal_lm
 from kakehashi.training.inference import (
     batches_by_length,
-    classify_texts,
     encode_prompt,
     generate_texts,
     is_classifier,
@@ -32,8 +31,6 @@ from kakehashi.training.inference import (
     preferred_device,
     translation_template,
 )
-
-LABELS = {0: "animal", 1: "food", 2: "place"}
 
 
 @pytest.fixture
@@ -134,9 +131,8 @@ def test_the_same_seed_draws_the_same_answers(tiny_model, tiny_tokenizer):
     assert draw(0) == draw(0) != draw(1)
 
 
-def test_no_texts_give_no_answers(tiny_model, tiny_tokenizer, build_tiny_model):
+def test_no_texts_give_no_answers(tiny_model, tiny_tokenizer):
     assert generate_texts(tiny_model, tiny_tokenizer, []) == []
-    assert classify_texts(build_tiny_model(KakehashiForSequenceClassification), tiny_tokenizer, []) == []
 
 
 def test_the_answers_hold_no_special_tokens(sharp_model, tiny_tokenizer, tiny_sentences):
@@ -198,29 +194,6 @@ def test_a_conversation_needs_a_chat_template(tiny_model):
     plain = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
     with pytest.raises(ValueError, match="must be plain texts: the tokenizer of this model has no chat template"):
         generate_texts(tiny_model, plain, [user("cats")])
-
-
-@torch.no_grad()
-def test_labels_come_with_their_probability(save, tiny_sentences):
-    folder = save(KakehashiForSequenceClassification, id2label=LABELS, label2id={v: k for k, v in LABELS.items()})
-    model, tokenizer = load_for_classification(folder)
-    together = classify_texts(model, tokenizer, tiny_sentences, batch_size=4)
-    for sentence, (label, probability) in zip(tiny_sentences, together, strict=True):
-        logits = model(**tokenizer(sentence, return_tensors="pt")).logits[0]
-        assert label == LABELS[int(logits.argmax())]
-        assert probability == pytest.approx(float(logits.softmax(0).max()), abs=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(
-    "problem_type, activation", [("multi_label_classification", torch.sigmoid), ("regression", torch.nn.Identity())]
-)
-def test_other_kinds_of_labels_have_their_own_scale(build_tiny_model, tiny_tokenizer, problem_type, activation):
-    num_labels = 1 if problem_type == "regression" else 3
-    model = build_tiny_model(KakehashiForSequenceClassification, problem_type=problem_type, num_labels=num_labels)
-    [(_, value)] = classify_texts(model, tiny_tokenizer, ["I love cats."])
-    logits = model(**tiny_tokenizer("I love cats.", return_tensors="pt")).logits[0]
-    assert value == pytest.approx(float(activation(logits).max()), abs=1e-5)
 
 
 def test_the_translation_instruction_comes_from_the_configuration(tiny_config):

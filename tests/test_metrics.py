@@ -65,3 +65,22 @@ def test_perplexity_weighs_rows_by_their_tokens():
     assert metric.compute(predictions=[1e4], references=[1])["perplexity"] == math.inf
     with pytest.raises(ValueError, match="at least one token"):
         metric.compute(predictions=[1.0], references=[0])
+
+
+def test_several_labels_a_row_match_a_count_by_hand():
+    scores = load_metric("multilabel_quality").compute(
+        predictions=[[1, 0, 0], [1, 1, 0], [0, 0, 0]], references=[[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    )
+    # By label: 1 right of 2 predicted, 1 present; 1 of 1, 1 present; none of 1.
+    assert scores == pytest.approx({"micro_f1": 4 / 6, "macro_f1": (2 / 3 + 1 + 0) / 3, "exact_match": 2 / 3})
+
+
+def test_numbers_match_errors_and_correlations_by_hand():
+    metric = load_metric("regression_quality")
+    scores = metric.compute(predictions=[1.0, 2.0, 4.0], references=[2.0, 4.0, 8.0])
+    assert scores == pytest.approx({"mse": 7.0, "mae": 7 / 3, "pearson": 1.0, "spearman": 1.0})
+    curved = metric.compute(predictions=[1.0, 2.0, 3.0], references=[1.0, 10.0, 100.0])
+    assert curved["spearman"] == pytest.approx(1.0) and 0.8 < curved["pearson"] < 0.95
+    flat = {"mse": 0.5, "mae": 0.5, "pearson": 0.0, "spearman": 0.0}
+    assert metric.compute(predictions=[1.0, 1.0], references=[0.0, 1.0]) == flat
+    assert metric.compute(predictions=[1.0], references=[1.0])["pearson"] == 0.0

@@ -2,6 +2,8 @@
 
 a model that     and rows with                                       gives
 labels texts     a text and a label                                  accuracy, macro-F1
+                 a text and a list of labels                         micro-F1, macro-F1, exact match
+                 a text and a number                                 MSE, MAE, Pearson, Spearman
 writes text      instruction and answer, or two parallel columns     exact match, chrF, BLEU
 writes text      a text alone                                        perplexity
 """
@@ -10,16 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from kakehashi.training.documents import require_columns
 from kakehashi.training.inference import (
     Prompt,
     batches_by_length,
-    classify_texts,
     generate_texts,
     translation_template,
 )
@@ -29,6 +31,8 @@ from kakehashi.training.instruction_rows import (
     fill_template,
     read_instruction_row,
 )
+from kakehashi.training.label_quality import measure_labels
+from kakehashi.training.labelling import DEFAULT_THRESHOLD, has_several_labels, score_texts
 from kakehashi.training.metrics import load_metric
 from kakehashi.training.objectives import IGNORED_LABEL
 
@@ -158,30 +162,68 @@ def evaluate_classification(
         model: From `load_for_classification`.
         tokenizer: Its tokenizer.
         texts: The texts.
-        labels: Name of the right label of each text.
+        labels: Name of the right label of each text; a list of names for a multi-label model, a number for regression.
         batch_size: Texts that run through the model together.
         on_batch: Called after each batch with its number of texts.
 
     Raises:
-        ValueError: If a label is none of the model's.
+        ValueError: If a label is none of the model's, or of another kind than its labels.
     """
-    names: Any = model.config.label2id
-    label_ids = {str(name): index for name, index in names.items()}
-    for index, label in enumerate(labels):
-        if str(label) not in label_ids:
-            raise ValueError(
-                f"every label must be one of the model's ({', '.join(label_ids)}), but row {index + 1} has {label!r}"
-            )
-    answers = classify_texts(model, tokenizer, texts, batch_size=batch_size, on_batch=on_batch)
-    scores = load_metric("classification_quality").compute(
-        predictions=[label_ids[answer] for answer, _ in answers],
-        references=[label_ids[str(label)] for label in labels],
+    read, problem_type = _label_reader(model.config)
+    references = [read(label, index) for index, label in enumerate(labels)]
+    scores = score_texts(model, tokenizer, texts, batch_size=batch_size, on_batch=on_batch)
+    if problem_type == "multi_label_classification":
+        scores = (scores >= DEFAULT_THRESHOLD).float()
+    names: Any = model.config.id2label
+    predictions: list[dict[str, Any]] = []
+    for text, row, label in zip(texts, scores.tolist(), labels, strict=True):
+        if problem_type == "regression":
+            predictions.append({"text": text, "prediction": row[0], "label": float(label)})
+        elif problem_type == "multi_label_classification":
+            chosen = [names[index] for index, holds in enumerate(row) if holds]
+            predictions.append({"text": text, "prediction": chosen, "label": list(label or [])})
+        else:
+            best = max(range(len(row)), key=row.__getitem__)
+            answer = {"prediction": names[best], "probability": row[best]}
+            predictions.append({"text": text, **answer, "label": str(label)})
+    return Evaluation(
+        "classification", measure_labels(problem_type, scores.numpy(), np.array(references)), predictions
     )
-    predictions = [
-        {"text": text, "prediction": answer, "probability": probability, "label": str(label)}
-        for text, (answer, probability), label in zip(texts, answers, labels, strict=True)
-    ]
-    return Evaluation("classification", scores, predictions)
+
+
+def _label_reader(config: PreTrainedConfig) -> tuple[Callable[[Any, int], Any], str]:
+    """Returns a function that turns the label of a row into what metrics compare, and the kind of the labels."""
+    known: Any = config.label2id
+    ids = {str(name): index for name, index in known.items()}
+
+    def find(label: Any, index: int) -> int:
+        if str(label) not in ids:
+            raise ValueError(
+                f"every label must be one of the model's ({', '.join(ids)}), but row {index + 1} has {label!r}"
+            )
+        return ids[str(label)]
+
+    def find_all(labels: Any, index: int) -> list[int]:
+        if labels is not None and not isinstance(labels, (list, tuple)):
+            raise ValueError(
+                f"every row must have a list of labels for this model, but row {index + 1} has {labels!r}"
+            )
+        found = {find(label, index) for label in labels or []}
+        return [int(each in found) for each in range(len(ids))]
+
+    def read_number(label: Any, index: int) -> float:
+        try:
+            return float(label)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"every label must be a number for this model, but row {index + 1} has {label!r}"
+            ) from None
+
+    if config.problem_type == "regression":
+        return read_number, "regression"
+    if has_several_labels(config):
+        return find_all, "multi_label_classification"
+    return find, "single_label_classification"
 
 
 @torch.inference_mode()

@@ -1,8 +1,8 @@
 """Loading a trained model for use, and running texts through it in batches.
 
 `load_for_generation` and `load_for_classification` check a folder before the weights are read, so that each thing
-that can be wrong with it has one message. `generate_texts` and `classify_texts` sort by length, so that a batch
-carries little padding, and give the answers back in the order of the questions.
+that can be wrong with it has one message. `generate_texts` sorts by length, so that a batch carries little padding,
+and gives the answers back in the order of the questions; `labelling.py` does the same for labels.
 """
 
 import logging
@@ -25,6 +25,7 @@ from transformers import (
 )
 
 import kakehashi.modeling as modeling
+from kakehashi.modeling.configuration_kakehashi import translation_templates
 from kakehashi.tokenization.chat import check_scalar_values, encode_source
 from kakehashi.tokenization.special_tokens import ROLE_TOKENS
 from kakehashi.training.export.engines import load_exported
@@ -36,9 +37,6 @@ Prompt: TypeAlias = str | Sequence[Message]
 
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_NEW_TOKENS = 128
-
-DEFAULT_TRANSLATION_TEMPLATES = {"ja": "Translate to Japanese: {text}", "en": "Translate to English: {text}"}
-"""Target language → instruction, for a model whose configuration names no other."""
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +141,7 @@ def translation_template(config: PreTrainedConfig, language: str) -> str:
     Raises:
         ValueError: If the model was not tuned on that language.
     """
-    templates = (getattr(config, "task_specific_params", None) or {}).get("translation", DEFAULT_TRANSLATION_TEMPLATES)
+    templates = translation_templates(config)
     if language not in templates:
         raise ValueError(f"`language` must be one of {', '.join(sorted(templates))}, got {language!r}")
     return templates[language]
@@ -183,7 +181,7 @@ def generate_texts(
     Raises:
         ValueError: If a prompt is empty or a batch does not fit into memory.
     """
-    _require_text(prompts)
+    require_text(prompts)
     if seed is not None:
         torch.manual_seed(seed)
     settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "do_sample": do_sample}
@@ -193,7 +191,7 @@ def generate_texts(
     turns = [[{"role": "user", "content": each}] if as_turn and isinstance(each, str) else each for each in prompts]
     encoded = [encode_prompt(model, tokenizer, turn) for turn in turns]
     # A decoder writes its answer into the same sequence that holds the prompt.
-    sources = _fit_all(encoded, model, tokenizer, room=0 if model.config.is_encoder_decoder else max_new_tokens)
+    sources = fit_all(encoded, model, tokenizer, room=0 if model.config.is_encoder_decoder else max_new_tokens)
     answers = [""] * len(prompts)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         batch = _pad_sources(model, tokenizer, [sources[index] for index in indices])
@@ -202,47 +200,6 @@ def generate_texts(
         if on_batch is not None:
             on_batch(len(indices))
     return answers
-
-
-@torch.inference_mode()
-def classify_texts(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    *,
-    batch_size: int = DEFAULT_BATCH_SIZE,
-    on_batch: Callable[[int], None] | None = None,
-) -> list[tuple[str, float]]:
-    """Returns the likeliest label of each text and its probability, in order.
-
-    Labels that exclude each other share one softmax; for a multi-label model each has a probability of its own and
-    the highest is returned; for a regression model the number stands in place of the probability.
-
-    Args:
-        model: From `load_for_classification`.
-        tokenizer: Its tokenizer.
-        texts: The texts.
-        batch_size: Texts that run through the model together.
-        on_batch: Called after each batch with its number of texts, for a progress bar.
-
-    Raises:
-        ValueError: If a text is empty or a batch does not fit into memory.
-    """
-    _require_text(texts)
-    encoded = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
-    sources = _fit_all(encoded, model, tokenizer)
-    names: Any = model.config.id2label
-    results = [("", 0.0)] * len(texts)
-    for indices in batches_by_length([len(source) for source in sources], batch_size):
-        batch = tokenizer.pad({"input_ids": [sources[index] for index in indices]}, return_tensors="pt")
-        with _MemoryAdvice(len(indices)):
-            logits = model(**_to_model(batch, model)).logits.float()
-        best = _probabilities(logits, model.config).max(dim=-1)
-        for index, label_id, probability in zip(indices, best.indices.tolist(), best.values.tolist(), strict=True):
-            results[index] = (names[label_id], probability)
-        if on_batch is not None:
-            on_batch(len(indices))
-    return results
 
 
 def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -310,7 +267,8 @@ def preferred_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def _require_text(prompts: Sequence[Prompt]) -> None:
+def require_text(prompts: Sequence[Prompt]) -> None:
+    """Raises a ValueError naming the first prompt that is empty or is no Unicode text."""
     for index, prompt in enumerate(prompts):
         if not prompt or (isinstance(prompt, str) and not prompt.strip()):
             raise ValueError(f"each text must hold at least one character, but text {index + 1} is empty: {prompt!r}")
@@ -415,7 +373,7 @@ def _load_weights(
     return model
 
 
-def _fit_all(
+def fit_all(
     sources: Sequence[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, room: int = 0
 ) -> list[list[int]]:
     """Returns the sources cut to what the model is meant for, less the room an answer needs."""
@@ -445,10 +403,11 @@ def _pad_sources(
     # A decoder goes on where the prompt ends, so there the padding has to come first.
     side = "right" if model.config.is_encoder_decoder else "left"
     batch = tokenizer.pad({"input_ids": sources}, padding_side=side, return_tensors="pt")
-    return _to_model(batch, model)
+    return to_model(batch, model)
 
 
-def _to_model(batch: Any, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+def to_model(batch: Any, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Returns ids and mask of a padded batch, `(batch, length)`, where the model is."""
     return {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
 
 
@@ -460,7 +419,7 @@ def _generate_batch(
     settings: dict[str, Any],
 ) -> list[str]:
     generate: Any = model.generate
-    with _MemoryAdvice(len(batch["input_ids"])):
+    with MemoryAdvice(len(batch["input_ids"])):
         sequences = generate(**batch, pad_token_id=tokenizer.pad_token_id, **settings)
     if not model.config.is_encoder_decoder:
         sequences = sequences[:, batch["input_ids"].shape[1] :]
@@ -468,15 +427,7 @@ def _generate_batch(
     return [answer.strip() for answer in answers]
 
 
-def _probabilities(logits: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
-    if config.problem_type == "regression":
-        return logits
-    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
-        return logits.sigmoid()
-    return logits.softmax(dim=-1)
-
-
-class _MemoryAdvice:
+class MemoryAdvice:
     """Turns running out of accelerator memory into an error that says what to do."""
 
     def __init__(self, batch_size: int) -> None:

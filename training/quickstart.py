@@ -28,13 +28,13 @@ from kakehashi.training.classify import run_classify
 from kakehashi.training.console import quiet_library
 from kakehashi.training.documents import iterate_texts, load_rows
 from kakehashi.training.inference import (
-    classify_texts,
     generate_texts,
     load_for_classification,
     load_for_generation,
     translation_template,
 )
 from kakehashi.training.instruct import run_instruct
+from kakehashi.training.labelling import classify_texts
 from kakehashi.training.metrics import load_metric
 from kakehashi.training.pretrain import run_pretrain
 from kakehashi.training.recipe import parse_recipe, read_recipe

@@ -3,6 +3,8 @@
 name                    compares                        gives, as fractions of 1
 translation_quality     texts with right answers        exact_match, chrf, bleu
 classification_quality  labels with right labels        accuracy, macro_f1
+multilabel_quality      sets of labels with right ones  micro_f1, macro_f1, exact_match
+regression_quality      numbers with right numbers      mse, mae, pearson, spearman (no fractions)
 perplexity              mean losses and token counts    loss (nats), perplexity (no fractions)
 """
 
@@ -11,7 +13,13 @@ from importlib.resources import as_file, files
 
 import evaluate
 
-METRICS = ("translation_quality", "classification_quality", "perplexity")
+METRICS = (
+    "translation_quality",
+    "classification_quality",
+    "multilabel_quality",
+    "regression_quality",
+    "perplexity",
+)
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:
