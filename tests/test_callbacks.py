@@ -1,4 +1,4 @@
-"""What watches a run: counts, guards, signals and the clock, each by itself."""
+"""What may end a run: guards, signals and the clock, each by itself."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget, TokenCounter
+from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
 
 
 @pytest.fixture
@@ -22,44 +22,6 @@ def training_arguments(tmp_path):
 @pytest.fixture
 def state():
     return TrainerState(max_steps=1000, stateful_callbacks=[TrainerControl()])
-
-
-def test_tokens_of_source_and_target_count_but_padding_does_not(tiny_model, training_arguments, state):
-    counter = TokenCounter()
-    tiny_model.train()
-    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
-    batch = {
-        "input_ids": torch.tensor([[10, 11, 2], [12, 2, 0]]),
-        "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]]),
-        "labels": torch.tensor([[20, 2], [2, -100]]),
-    }
-    tiny_model(**batch)
-    # Validation in between is not training.
-    tiny_model.eval()
-    tiny_model(**batch)
-    counter.on_train_end(training_arguments, state, TrainerControl())
-    assert counter.num_tokens_seen == 5 + 3
-    tiny_model.train()
-    tiny_model(**batch)
-    assert counter.state()["args"]["num_tokens_seen"] == 8
-
-
-def test_a_log_gains_the_count_and_the_rate_of_tokens(tiny_model, training_arguments, state):
-    counter = TokenCounter()
-    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
-    counter.num_tokens_seen = 30
-    counter.training_seconds = 2.0
-    logs = {"loss": 1.0}
-    state.log_history.append(dict(logs))
-    counter.on_log(training_arguments, state, TrainerControl(), logs=logs)
-    assert logs == state.log_history[-1] == {"loss": 1.0, "tokens_per_second": 15.0, "num_tokens_seen": 30}
-
-
-def test_counts_go_on_from_the_checkpoint(tiny_model, training_arguments, state):
-    state.stateful_callbacks["TokenCounter"] = TokenCounter(70, 7.0).state()
-    counter = TokenCounter()
-    counter.on_train_begin(training_arguments, state, TrainerControl(), model=tiny_model)
-    assert (counter.num_tokens_seen, counter.tokens_per_second) == (70, 10.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -2,7 +2,7 @@
 
 Only matrix products count, each product of an (m, k) and a (k, n) matrix as 2·m·n·k operations: a multiplication and
 an addition. Norms, activations, rotations, the softmax and the optimizer are left out, as is usual; together they are
-a few percent. A backward pass has two products for each one of the forward pass, so training costs 3 times the forward.
+a few percent. A backward pass has two products for each one of the forward pass: training costs 3 times the forward.
 
 With h = `hidden_size`, q = `num_attention_heads · head_dim`, kv = `num_key_value_heads · head_dim`,
 i = `intermediate_size`, s and t the tokens of one source and its target, a forward pass costs

@@ -23,13 +23,15 @@ from transformers import (
 )
 
 from kakehashi.training.arguments import StageArguments
-from kakehashi.training.callbacks import Interruption, NonFiniteGuard, ProgressBar, TimeBudget, TokenCounter
+from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
 from kakehashi.training.checkpoints import find_damage, list_checkpoints
 from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.optimizer import muon_adamw
+from kakehashi.training.progress import ProgressBar
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.run_folder import fill_run_folder, output_folder
+from kakehashi.training.throughput import TokenCounter
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
@@ -239,8 +241,7 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         "train_runtime": _last(state.log_history, "train_runtime"),
         "steps": state.global_step,
         "epochs": state.epoch,
-        "num_tokens_seen": run.counter.num_tokens_seen,
-        "tokens_per_second": run.counter.tokens_per_second,
+        **run.counter.summary(),
         "parameters": run.model.num_parameters(),
     }
     if trainer.eval_dataset is not None:
