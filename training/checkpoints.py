@@ -1,19 +1,158 @@
-"""Which checkpoint of a run folder is complete, and what to do with one that is not."""
+"""Checkpoints that are complete or invisible: how they are written, which one a run goes on from, which ones go."""
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.distributed.checkpoint import FileSystemReader
+from transformers import Trainer
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from kakehashi.training.console import notify
 
 # Trainer writes this file last.
 _STATE_FILE = "trainer_state.json"
-_TORCH_FILES = ("optimizer.pt", "scheduler.pt")
+# What is being written, and what is being removed, stands under other names than a checkpoint's.
+WRITING_PREFIX = ".writing-"
+_REMOVING_PREFIX = ".removing-"
+
+
+class AtomicCheckpoints(Trainer):
+    """Trainer whose checkpoints are complete or invisible, also after a power cut.
+
+    A plain Trainer writes into `checkpoint-N` itself, so that a killed process leaves half of one that
+    `resume_from_checkpoint=True` then takes. Here every process writes into `.writing-checkpoint` beside it; the
+    first one brings files and folders to the disk, gives the folder its name in one step, and only then removes what
+    `save_total_limit` no longer allows. Processes on several machines have to share the output folder.
+
+    Use it alone or before any other trainer: `class MyTrainer(AtomicCheckpoints, Seq2SeqTrainer): pass`.
+    """
+
+    _aside: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Returns the run folder, and while a checkpoint is written the folder aside."""
+        return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Uploads a checkpoint once it has its name; an upload goes on while training does."""
+        if self._aside is None:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Writes a checkpoint aside, then moves it into place."""
+        run_folder = Path(super()._get_output_dir(trial))
+        aside = run_folder / f"{WRITING_PREFIX}checkpoint"
+        checkpoint = run_folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.args.should_save:
+            remove_leftovers(run_folder)
+        self.accelerator.wait_for_everyone()
+        self._aside = aside
+        try:
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        finally:
+            self._aside = None
+        if self.state.best_model_checkpoint == str(aside / checkpoint.name):
+            self.state.best_model_checkpoint = str(checkpoint)
+        if self.args.should_save:
+            self.state.save_to_json(str(aside / checkpoint.name / _STATE_FILE))
+            move_into_place(aside / checkpoint.name, checkpoint)
+            rotate_checkpoints(checkpoint, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(checkpoint))
+
+
+def move_into_place(written: Path, checkpoint: Path) -> None:
+    """Gives a written checkpoint its name, after everything in it has reached the disk.
+
+    Args:
+        written: Complete checkpoint, in a folder of its own beside its place.
+        checkpoint: Its place. What stands there, damaged or of a course that was left, is removed.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    for folder, _, names in os.walk(written, topdown=False):
+        for name in names:
+            # Windows brings only files open for writing to the disk.
+            with open(os.path.join(folder, name), "r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(folder)
+    if checkpoint.exists():
+        remove_checkpoint(checkpoint)
+    os.rename(written, checkpoint)
+    written.parent.rmdir()
+    _sync_folder(checkpoint.parent)
+
+
+def _sync_folder(folder: str | Path) -> None:
+    """Brings the names in a folder to the disk, where the system can."""
+    # Windows opens no folders.
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems know no such request.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def rotate_checkpoints(newest: Path, limit: int | None, best: str | None = None) -> None:
+    """Removes checkpoints until as many are left as allowed.
+
+    Later steps than the newest's belong to a course that was left; a resumption would go back to them. Trainer's own
+    function deletes in place and by time of change: killed meanwhile, it leaves a checkpoint with files missing.
+
+    Args:
+        newest: Checkpoint that was written last; it stays.
+        limit: How many may stay, `save_total_limit`; None or 0 keeps all.
+        best: Checkpoint that stays too, as `TrainerState.best_model_checkpoint` names it; None for none.
+    """
+    if not limit:
+        return
+    checkpoints = list_checkpoints(newest.parent)
+    kept = {newest, newest.parent / Path(best).name} if best else {newest}
+    others = [each for each in checkpoints[checkpoints.index(newest) :] if each not in kept]
+    room = max(0, limit - sum(each in kept for each in checkpoints))
+    for checkpoint in [*checkpoints[: checkpoints.index(newest)], *others[room:]]:
+        remove_checkpoint(checkpoint)
+
+
+def remove_checkpoint(checkpoint: Path) -> None:
+    """Removes a checkpoint; from the first moment on it is invisible."""
+    invisible = checkpoint.with_name(_REMOVING_PREFIX + checkpoint.name)
+    shutil.rmtree(invisible, ignore_errors=True)
+    os.rename(checkpoint, invisible)
+    shutil.rmtree(invisible, ignore_errors=True)
+
+
+def leftovers(run_folder: Path) -> list[Path]:
+    """Returns what a killed process was writing or removing."""
+    return [path for prefix in (WRITING_PREFIX, _REMOVING_PREFIX) for path in run_folder.glob(f"{prefix}*")]
+
+
+def remove_leftovers(run_folder: Path) -> None:
+    """Removes what a killed process was writing or removing."""
+    for path in leftovers(run_folder):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(run_folder: Path) -> list[Path]:
@@ -32,27 +171,47 @@ def find_damage(checkpoint: Path) -> str | None:
     Every file that a resumption reads is opened: sizes and headers are checked, not each number.
 
     Args:
-        checkpoint: A folder that Trainer wrote, possibly cut off at any moment.
+        checkpoint: A folder that Trainer wrote, possibly cut off at any moment; weights and optimizer in one file
+            each or sharded by FSDP.
     """
     try:
-        json.loads((checkpoint / _STATE_FILE).read_text(encoding="utf-8"))
+        TrainerState.load_from_json(str(checkpoint / _STATE_FILE))
     except FileNotFoundError:
         return f"{_STATE_FILE} is missing"
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return f"{_STATE_FILE} is damaged"
-    weights = sorted(checkpoint.glob("*.safetensors"))
-    if not weights:
+    names = {path.name for path in checkpoint.iterdir()}
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    if not weights and not any(name.startswith("pytorch_model_fsdp") for name in names):
         return "it holds no weights"
-    for file in weights:
+    for name in weights:
         try:
-            with safe_open(file, framework="pt"):
+            with safe_open(checkpoint / name, framework="pt"):
                 pass
         except (SafetensorError, OSError):
-            return f"{file.name} is cut off or damaged"
-    for name in _TORCH_FILES:
+            return f"{name} is cut off or damaged"
+    is_sharded = any(name == "optimizer.bin" or name.startswith("optimizer_") for name in names)
+    required = {"scheduler.pt"} if is_sharded else {"scheduler.pt", "optimizer.pt"}
+    # A resumption takes the arguments from the recipe.
+    found = {name for name in names if name.endswith((".pt", ".pth", ".bin"))} - {"training_args.bin"}
+    for name in sorted(required | found):
         # A torch file is a zip archive, whose directory stands at its end.
         if not zipfile.is_zipfile(checkpoint / name):
             return f"{name} is missing, cut off or damaged"
+    folders = sorted(checkpoint / name for name in names if name.startswith(("pytorch_model_fsdp_", "optimizer_")))
+    return next((damage for folder in folders if (damage := _find_shard_damage(folder)) is not None), None)
+
+
+def _find_shard_damage(folder: Path) -> str | None:
+    """Returns what is wrong with a folder that `torch.distributed.checkpoint` wrote, or None."""
+    try:
+        parts = (FileSystemReader(folder).read_metadata().storage_data or {}).values()
+    except Exception:  # a damaged pickle raises anything
+        return f"{folder.name}/.metadata is missing or damaged"
+    for part in parts:
+        file = folder / part.relative_path
+        if not file.is_file() or file.stat().st_size < part.offset + part.length:
+            return f"{folder.name}/{part.relative_path} is missing or cut off"
     return None
 
 

@@ -20,12 +20,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTraini
 
 from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.arguments import StageArguments
-from kakehashi.training.checkpoints import find_damage, list_checkpoints, newest_checkpoint
+from kakehashi.training.checkpoints import (
+    WRITING_PREFIX,
+    find_damage,
+    leftovers,
+    list_checkpoints,
+    newest_checkpoint,
+    remove_checkpoint,
+    remove_leftovers,
+)
+from kakehashi.training.console import notify
 from kakehashi.training.curves import plot_curves
+from kakehashi.training.lora import ADAPTER_FOLDER, Adapter
 from kakehashi.training.recipe import write_recipe
 
 # Value of `resume_from_checkpoint` that `--resume` stands for.
 RESUME_NEWEST = "newest"
+# Written last: where it stands, the run is complete.
+_METRICS_FILE = "metrics.json"
 # Lists what the run wrote, so that `overwrite` removes that and nothing else.
 _MANIFEST = "run_files.json"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
@@ -61,7 +73,8 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
         training_arguments: `output_dir` is the folder; `resume_from_checkpoint` is None, `newest` or a folder.
 
     Returns:
-        The checkpoint to go on from, None for a fresh start.
+        The checkpoint to go on from, None for a fresh start. A run that was killed before its first checkpoint is
+        resumed from the beginning.
 
     Raises:
         ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
@@ -84,17 +97,35 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
     return None
 
 
-def _checkpoint_to_resume(folder: Path, resume: str) -> Path:
-    """Returns the checkpoint that `resume_from_checkpoint` means."""
+def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
+    """Returns the checkpoint that `resume_from_checkpoint` means; None where a run was cut off before its first."""
     if resume == RESUME_NEWEST:
         checkpoint = newest_checkpoint(folder)
-        if checkpoint is None:
+        if checkpoint is None and not (folder.is_dir() and set(folder.iterdir()) <= set(leftovers(folder))):
             raise ValueError(f"`--resume` needs a checkpoint in `output_dir`, got none in {folder}")
+        if checkpoint is None:
+            notify(f"no checkpoint in {folder} yet; starting from the beginning")
+        remove_leftovers(folder)
         return checkpoint
     damage = find_damage(Path(resume))
     if damage is not None:
         raise ValueError(f"`resume_from_checkpoint` must be a complete checkpoint, got {resume}: {damage}")
     return Path(resume)
+
+
+def finished_metrics(folder: Path) -> dict[str, Any] | None:
+    """Returns the numbers of a run that is complete, after removing checkpoints it no longer needs; None if it is not.
+
+    Args:
+        folder: Output folder; it need not exist.
+    """
+    file = folder / _METRICS_FILE
+    if not file.is_file():
+        return None
+    remove_leftovers(folder)
+    remove_checkpoints(folder)
+    metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return metrics
 
 
 def _remove_earlier_run(folder: Path) -> None:
@@ -104,16 +135,25 @@ def _remove_earlier_run(folder: Path) -> None:
     manifest = folder / _MANIFEST
     names = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else []
     for name in [*names, _MANIFEST]:
-        # A listed name is a plain file of this folder; anything else was not written by a run.
+        # A listed name stands directly in this folder; anything else was not written by a run.
         if Path(name).name == name:
-            (folder / name).unlink(missing_ok=True)
+            _remove(folder / name)
+    remove_leftovers(folder)
     remove_checkpoints(folder)
+
+
+def _remove(path: Path, *, only_folder: bool = False) -> None:
+    """Removes a file or a folder with all in it, if it is there; a file only if that is asked for."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif not only_folder:
+        path.unlink(missing_ok=True)
 
 
 def remove_checkpoints(folder: Path) -> None:
     """Removes the checkpoints of a run, complete or not."""
     for checkpoint in list_checkpoints(folder):
-        shutil.rmtree(checkpoint)
+        remove_checkpoint(checkpoint)
 
 
 def fill_run_folder(
@@ -124,6 +164,7 @@ def fill_run_folder(
     command: str,
     metrics: Mapping[str, Any],
     log_history: Sequence[Mapping[str, Any]],
+    adapter: Adapter | None = None,
 ) -> None:
     """Writes everything a complete run leaves: all files aside first, then each moved into place.
 
@@ -137,22 +178,26 @@ def fill_run_folder(
         command: Command of the stage, such as `pretrain`.
         metrics: Final numbers, for `metrics.json`.
         log_history: Trainer's log, for `log_history.json` and `loss.png`.
+        adapter: What LoRA trained, for the folder `adapter`; None for a run without it.
     """
     folder = output_folder(training_arguments)
-    aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=folder))
     try:
         model.save_pretrained(aside)
         save_tokenizer(tokenizer, aside)
+        if adapter is not None:
+            adapter.save(aside / ADAPTER_FOLDER)
         write_recipe(recipe, command, aside / "recipe.yaml")
         _write_json(aside / "versions.json", describe_environment(training_arguments))
         _write_json(aside / "log_history.json", list(log_history))
         plot_curves(log_history, aside / "loss.png")
-        _write_json(aside / "metrics.json", dict(metrics))
+        _write_json(aside / _METRICS_FILE, dict(metrics))
         names = sorted([path.name for path in aside.iterdir()])
         _write_json(aside / _MANIFEST, names)
         # The list of files goes first: whatever happens next, they are known to be the run's own.
-        # The metrics go last: where they stand, the run is complete.
-        for name in [_MANIFEST, *(name for name in names if name != "metrics.json"), "metrics.json"]:
+        for name in [_MANIFEST, *(name for name in names if name != _METRICS_FILE), _METRICS_FILE]:
+            # A folder cannot replace one that a run killed at this place has left.
+            _remove(folder / name, only_folder=True)
             os.replace(aside / name, folder / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

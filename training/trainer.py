@@ -11,6 +11,8 @@ from datasets import Dataset, List
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Seq2SeqTrainer
 
+from kakehashi.training.checkpoints import AtomicCheckpoints
+
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
 # few enough that the same examples do not meet in every epoch.
 _BATCHES_PER_GROUP = 50
@@ -72,11 +74,12 @@ class LengthGroupedSampler(Sampler[int]):
             yield from batches[index].tolist()
 
 
-class RepeatableTrainer(Seq2SeqTrainer):
+class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
     """Seq2SeqTrainer whose data order and validation depend on the recipe's seed alone.
 
     The plain class redraws the order of an epoch on resuming, and each validation takes numbers from the generator
-    that training draws from; a run that was interrupted would end with other weights. Nothing else is changed.
+    that training draws from; a run that was interrupted would end with other weights. Checkpoints are complete or
+    invisible. Nothing else is changed.
     """
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
@@ -93,6 +96,11 @@ class RepeatableTrainer(Seq2SeqTrainer):
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int] | None:
         """Returns a sampler that keeps the order of the rows."""
         return SequentialSampler(eval_dataset)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Trains an epoch, unless the checkpoint was the last one: Trainer would take one step too many."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validates, drawing the same random numbers each time and giving training's back afterwards."""

@@ -61,19 +61,29 @@ def _run_stage(
     """Reads the recipe, runs the stage and prints its final numbers."""
     from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
     from kakehashi.training.run import TrainingInterrupted
-    from kakehashi.training.run_folder import RESUME_NEWEST, no_empty_folder_left
+    from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics, no_empty_folder_left
 
     arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
     # `parse_recipe` refuses a recipe without it.
     assert training_arguments.output_dir is not None
+    folder = Path(training_arguments.output_dir)
     if resume:
         training_arguments.resume_from_checkpoint = RESUME_NEWEST
+        finished = finished_metrics(folder)
+        if finished is not None:
+            print(f"kakehashi: the run in {folder} is complete", file=sys.stderr)
+            _print_metrics(finished)
+            return
     try:
-        with no_empty_folder_left(Path(training_arguments.output_dir)):
+        with no_empty_folder_left(folder):
             metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
         print(f"kakehashi: {interruption}", file=sys.stderr)
         # Not chained: `main` would report the interruption a second time.
         raise typer.Exit(_INTERRUPTED_EXIT_CODE) from None
+    _print_metrics(metrics)
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
     for name, value in metrics.items():
         typer.echo(f"{name}\t{value:.6g}" if isinstance(value, float) else f"{name}\t{value}")
