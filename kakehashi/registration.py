@@ -1,4 +1,4 @@
-"""Registers the kakehashi classes with the Auto classes of Transformers, without importing Transformers.
+"""Registers the kakehashi classes and pipelines with Transformers, without importing Transformers.
 
 `AutoModelForSeq2SeqLM.register(...)` needs the Auto classes and ours, and either pulls in torch: two seconds that
 `import kakehashi` and `kakehashi --help` must not cost. So `register_with_transformers` registers what is already
@@ -9,13 +9,16 @@ Two imports can be under way at that moment, and both would break if our model f
 our model file imports `transformers.modeling_layers`. Therefore the finder acts when the *outermost* watched import
 ends, not when the Auto module does. Once everything is registered it removes itself.
 
+`pipeline` stands in a module of its own, which many programs never import: until then the finder stays in place.
+
 Tokenizers need no registration: `AutoTokenizer` falls back on the class named in `tokenizer_config.json`.
 """
 
+import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -25,6 +28,7 @@ from types import ModuleType
 MODEL_TYPE = "kakehashi"
 CONFIGURATION_MODULE = "kakehashi.modeling.configuration_kakehashi"
 MODELING_MODULE = "kakehashi.modeling.modeling_kakehashi"
+PIPELINES_MODULE = "kakehashi.modeling.pipelines_kakehashi"
 
 MODEL_CLASSES = {
     "AutoModel": "KakehashiModel",
@@ -37,8 +41,18 @@ MODEL_CLASSES = {
 }
 """Auto class → the kakehashi class it builds from a `KakehashiConfig`."""
 
+# Tables of names that the library reads where it has no class: without ours, `pipeline` calls a model unsupported, and
+# Trainer smooths the labels of a causal model without shifting them.
+_CLASS_NAME_TABLES = {
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "KakehashiForCausalLM",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "KakehashiForMaskedLM",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "KakehashiForSequenceClassification",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "KakehashiForTokenClassification",
+}
+
 _AUTO_CONFIGURATION_MODULE = "transformers.models.auto.configuration_auto"
 _AUTO_MODELING_MODULE = "transformers.models.auto.modeling_auto"
+_PIPELINES_MODULE = "transformers.pipelines"
 _WATCHED_PREFIXES = ("transformers.", "kakehashi.modeling.")
 
 
@@ -68,6 +82,45 @@ def register_models() -> None:
     for auto_name, model_name in MODEL_CLASSES.items():
         auto_class, model_class = getattr(auto, auto_name), getattr(modeling, model_name)
         auto_class.register(configuration.KakehashiConfig, model_class, exist_ok=True)
+    for table, model_name in _CLASS_NAME_TABLES.items():
+        getattr(auto, table).setdefault(MODEL_TYPE, model_name)
+
+
+def register_pipelines() -> None:
+    """Makes `pipeline("translation")` and the others of `PIPELINES` build our pipelines.
+
+    Transformers knows these tasks as removed, and `translation_xx_to_yy` as any of many names: the first are no longer
+    removed, the second become other names of `translation`.
+    """
+    library, ours = import_module(_PIPELINES_MODULE), import_module(PIPELINES_MODULE)
+    auto, configuration = import_module(_AUTO_MODELING_MODULE), import_module(CONFIGURATION_MODULE)
+    registry = library.PIPELINE_REGISTRY
+    for task, class_name in configuration.PIPELINES.items():
+        getattr(library, "REMOVED_TASKS", {}).pop(task, None)
+        # Without a second registration, which the library warns of.
+        if registry.supported_tasks.get(task, {}).get("impl") is not getattr(ours, class_name):
+            registry.register_pipeline(
+                task, getattr(ours, class_name), pt_model=auto.AutoModelForSeq2SeqLM, type="text"
+            )
+    registry.task_aliases = _TaskAliases(registry.task_aliases, ours.TRANSLATION_TASK)
+
+
+class _TaskAliases(dict[str, str]):
+    """The other names of tasks, among them `translation_xx_to_yy` for every two languages."""
+
+    def __init__(self, aliases: Mapping[str, str], translation_task: re.Pattern[str]) -> None:
+        super().__init__(aliases)
+        self._translation_task = translation_task
+
+    def __contains__(self, task: object) -> bool:
+        return super().__contains__(task) or (
+            isinstance(task, str) and self._translation_task.fullmatch(task) is not None
+        )
+
+    def __missing__(self, task: str) -> str:
+        if task in self:
+            return "translation"
+        raise KeyError(task)
 
 
 def _is_import_watch(finder: object) -> bool:
@@ -87,12 +140,13 @@ class _ImportWatch(MetaPathFinder):
     def __init__(self) -> None:
         self._has_configuration = False
         self._has_models = False
+        self._has_pipelines = False
         self._nesting = threading.local()
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to wait for."""
-        return self._has_configuration and self._has_models
+        return self._has_configuration and self._has_models and self._has_pipelines
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -133,10 +187,13 @@ class _ImportWatch(MetaPathFinder):
             if not self._has_models and is_ready(_AUTO_MODELING_MODULE):
                 register_models()
                 self._has_models = True
+            if not self._has_pipelines and is_ready(_PIPELINES_MODULE):
+                register_pipelines()
+                self._has_pipelines = True
         except Exception as error:
             # Somebody is importing Transformers for a purpose of their own: that must not fail because of us.
             warnings.warn(f"kakehashi could not register its classes with Transformers: {error!r}", stacklevel=2)
-            self._has_configuration = self._has_models = True
+            self._has_configuration = self._has_models = self._has_pipelines = True
         if self.is_finished and self in sys.meta_path:
             sys.meta_path.remove(self)
 

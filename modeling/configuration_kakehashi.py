@@ -15,6 +15,7 @@
 
 # No `from __future__ import annotations` here: `@strict` checks the types of fields, but not types written as strings.
 import copy
+from itertools import permutations
 from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
@@ -35,6 +36,16 @@ AUTO_MAP = {
     "AutoModelForTokenClassification": "modeling_kakehashi.KakehashiForTokenClassification",
     "AutoModelForTextEncoding": "modeling_kakehashi.KakehashiEncoderModel",
 }
+
+# Transformers 5 has dropped these pipelines; a folder brings them along. Languages are added by `custom_pipelines`.
+PIPELINES = {
+    "text2text-generation": "KakehashiText2TextGenerationPipeline",
+    "summarization": "KakehashiSummarizationPipeline",
+    "translation": "KakehashiTranslationPipeline",
+}
+
+DEFAULT_TRANSLATION_TEMPLATES = {"ja": "Translate to Japanese: {text}", "en": "Translate to English: {text}"}
+"""Target language → instruction, for a model whose configuration names no other."""
 
 # Deep encoder, shallow decoder: only decoder layers run once per generated token, and 12 + 1 layers come within
 # 1.5 BLEU of 6 + 6 (Kasai et al., "Deep Encoder, Shallow Decoder", 2021).
@@ -85,6 +96,8 @@ PRESETS: dict[str, dict[str, int]] = {
         "head_dim": 64,
     },
 }
+
+_IS_REMOTE_CODE = __name__.partition(".")[0] == "transformers_modules"
 
 
 @strict
@@ -190,6 +203,20 @@ class KakehashiConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
+    def custom_pipelines(self) -> dict[str, dict[str, Any]]:
+        """The pipelines that `pipeline` of Transformers finds in the folder, as it wants them described.
+
+        None where kakehashi is installed: then they are registered under their names, and Transformers would ask for
+        leave to run the folder's code in their place.
+        """
+        return self._describe_pipelines() if _IS_REMOTE_CODE else {}
+
+    @custom_pipelines.setter
+    def custom_pipelines(self, value: Any) -> None:
+        # What a `config.json` or the library names changes nothing: the list follows from shape and languages.
+        pass
+
+    @property
     def shape(self) -> Shape:
         """Which stacks the model has."""
         if self.is_encoder_decoder:
@@ -212,6 +239,23 @@ class KakehashiConfig(PreTrainedConfig):
         what is set on a copy has no effect, and generation asks often.
         """
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `config.json` holds: the fields, and the pipelines of a model that writes."""
+        pipelines = self._describe_pipelines()
+        return {**super().to_dict(), **({"custom_pipelines": pipelines} if pipelines else {})}
+
+    def _describe_pipelines(self) -> dict[str, dict[str, Any]]:
+        if not self.is_encoder_decoder:
+            return {}
+        languages = sorted(translation_templates(self))
+        pairs = {f"translation_{one}_to_{other}": "translation" for one, other in permutations(languages, 2)}
+        classes = {**PIPELINES, **{name: PIPELINES[task] for name, task in pairs.items()}}
+        return {
+            # A list for each: the library writes classes over the names.
+            task: {"impl": f"pipelines_kakehashi.{name}", "pt": ["AutoModelForSeq2SeqLM"]}
+            for task, name in classes.items()
+        }
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "KakehashiConfig":
@@ -305,4 +349,24 @@ class KakehashiConfig(PreTrainedConfig):
                     raise ValueError(f"`{name}` must be between 0 and `vocab_size` - 1, got {token_id}.")
 
 
-__all__ = ["AUTO_MAP", "PRESETS", "KakehashiConfig", "PositionEmbeddingType", "Shape"]
+def translation_templates(config: PreTrainedConfig) -> dict[str, str]:
+    """Returns the instructions a model was tuned on to translate: target language → text with `{text}` in it.
+
+    Args:
+        config: Its configuration; `task_specific_params["translation"]` holds them. `DEFAULT_TRANSLATION_TEMPLATES`
+            where it does not.
+    """
+    tasks = getattr(config, "task_specific_params", None) or {}
+    return tasks.get("translation", DEFAULT_TRANSLATION_TEMPLATES)
+
+
+__all__ = [
+    "AUTO_MAP",
+    "DEFAULT_TRANSLATION_TEMPLATES",
+    "PIPELINES",
+    "PRESETS",
+    "KakehashiConfig",
+    "PositionEmbeddingType",
+    "Shape",
+    "translation_templates",
+]

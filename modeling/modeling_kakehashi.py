@@ -25,7 +25,7 @@ The blocks stand in `stacks_kakehashi.py` and `attention_kakehashi.py`, what the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -47,6 +47,10 @@ from .configuration_kakehashi import KakehashiConfig, Shape
 from .loss_kakehashi import TokenLoss, shift_left, shift_right
 from .packing_kakehashi import check_packing
 from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder, KakehashiPreTrainedModel
+
+if TYPE_CHECKING:
+    # Never run: `save_pretrained` takes along the files that such lines name, and a folder needs its pipelines.
+    from .pipelines_kakehashi import KakehashiTranslationPipeline  # noqa: F401
 
 # What the checkpoint of an encoder-decoder holds beyond one of its stacks.
 ENCODER_KEYS = r"(^|\.)encoder\."

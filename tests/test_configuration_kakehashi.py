@@ -1,12 +1,13 @@
 """The configuration: presets and their sizes, the three shapes, and one readable error for each bad field."""
 
 import json
+from itertools import permutations
 
 import pytest
 import torch
 
 from kakehashi.modeling import KakehashiConfig, KakehashiForConditionalGeneration
-from kakehashi.modeling.configuration_kakehashi import AUTO_MAP, PRESETS
+from kakehashi.modeling.configuration_kakehashi import AUTO_MAP, PIPELINES, PRESETS
 
 # Preset → parameters of the encoder-decoder at the default vocabulary of 32,000, and those outside the embedding.
 PRESET_PARAMETERS = {
@@ -155,3 +156,23 @@ def test_a_field_of_the_wrong_type_is_named(name, value):
 def test_an_override_while_loading_is_checked_as_well(tiny_model_dir, fields, message):
     with pytest.raises(ValueError, match=message):
         KakehashiForConditionalGeneration.from_pretrained(tiny_model_dir, **fields)
+
+
+def test_a_folder_names_the_pipelines_of_a_model_that_writes_and_of_no_other(tmp_path):
+    config = KakehashiConfig(task_specific_params={"translation": {"fr": "{text}", "ja": "{text}", "en": "{text}"}})
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text("utf-8"))["custom_pipelines"]
+    pairs = {
+        f"translation_{one}_to_{other}" for one in ("en", "fr", "ja") for other in ("en", "fr", "ja") if one != other
+    }
+    assert set(written) == {*PIPELINES, *pairs}
+    assert all(info["impl"].startswith("pipelines_kakehashi.Kakehashi") for info in written.values())
+    # Where kakehashi is installed they are registered, and nobody is asked for leave to run the folder's code.
+    assert KakehashiConfig.from_pretrained(tmp_path).custom_pipelines == {}
+    config.with_shape("encoder").save_pretrained(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text("utf-8"))
+
+
+def test_the_list_of_pipelines_follows_from_the_model_whatever_a_config_says():
+    config = KakehashiConfig(custom_pipelines={"translation": {"impl": "elsewhere.Pipeline"}})
+    assert config.to_dict()["custom_pipelines"]["translation"]["impl"].startswith("pipelines_kakehashi.")

@@ -91,5 +91,6 @@ def test_configuration_tokenizer_and_generation_settings_read_as_before(tiny_mod
 def test_only_the_code_of_the_configuration_goes_along(tiny_model, tiny_tokenizer, tmp_path):
     save_companions(tiny_model, tiny_tokenizer, tmp_path)
     assert [path.name for path in tmp_path.glob("*.py")] == ["configuration_kakehashi.py"]
-    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
-    assert auto_map == {"AutoConfig": "configuration_kakehashi.KakehashiConfig"}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["auto_map"] == {"AutoConfig": "configuration_kakehashi.KakehashiConfig"}
+    assert "custom_pipelines" not in config

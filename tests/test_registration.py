@@ -9,6 +9,7 @@ import pytest
 
 import kakehashi
 from kakehashi import registration
+from kakehashi.modeling.configuration_kakehashi import PIPELINES
 
 # Each order meets a different half-finished import: see `kakehashi.registration`.
 IMPORT_ORDERS = {
@@ -20,6 +21,11 @@ IMPORT_ORDERS = {
     ),
     "a library module that imports the auto classes half-way": (
         "import kakehashi, transformers.modeling_layers; from transformers import AutoConfig, AutoModelForSeq2SeqLM"
+    ),
+    "the pipelines before anything else": "import kakehashi; from transformers import pipeline, AutoConfig\n"
+    "from transformers import AutoModelForSeq2SeqLM",
+    "our own pipelines": (
+        "import kakehashi.modeling.pipelines_kakehashi; from transformers import AutoConfig, AutoModelForSeq2SeqLM"
     ),
     "our own model file": (
         "from kakehashi import KakehashiModel; from transformers import AutoConfig, AutoModelForSeq2SeqLM"
@@ -54,6 +60,9 @@ def test_the_auto_classes_know_kakehashi_in_whichever_order_the_imports_come(imp
         "assert type(config).__module__ == 'kakehashi.modeling.configuration_kakehashi'\n"
         "model_class = AutoModelForSeq2SeqLM._model_mapping[type(config)]\n"
         "assert model_class.__name__ == 'KakehashiForConditionalGeneration', model_class\n"
+        "from transformers import pipeline\n"
+        "from transformers.pipelines import check_task\n"
+        "assert check_task('translation_en_to_ja')[1]['impl'].__name__ == 'KakehashiTranslationPipeline'\n"
         "assert not [finder for finder in sys.meta_path if 'kakehashi' in type(finder).__module__]"
     )
     result = run_python(f"{imports}\n{check}")
@@ -68,9 +77,33 @@ def test_each_auto_class_builds_its_kakehashi_class(auto_name, model_name):
     assert auto_class._model_mapping[kakehashi.KakehashiConfig] is getattr(kakehashi, model_name)
 
 
-def test_reloading_kakehashi_keeps_the_registration_and_adds_no_finder():
-    from transformers import AutoConfig
+@pytest.mark.parametrize("task, class_name", PIPELINES.items())
+def test_each_task_builds_its_kakehashi_pipeline(task, class_name):
+    from transformers.pipelines import check_task, get_supported_tasks
 
+    assert check_task(task)[1]["impl"].__name__ == class_name
+    assert get_supported_tasks().count(task) == 1
+
+
+def test_other_names_of_tasks_stay_what_they_were():
+    from transformers.pipelines import check_task
+
+    assert check_task("sentiment-analysis")[0] == "text-classification"
+    assert check_task("translation_ja_to_en")[0] == "translation"
+    with pytest.raises(KeyError, match="translation_ja_en"):
+        check_task("translation_ja_en")
+
+
+def test_a_plain_trainer_shifts_the_labels_it_smooths_for_a_causal_model():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    assert "KakehashiForCausalLM" in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+
+
+def test_reloading_kakehashi_keeps_the_registration_and_adds_no_finder():
+    from transformers import AutoConfig, pipeline
+
+    assert callable(pipeline)
     finders = list(sys.meta_path)
     importlib.reload(registration)
     importlib.reload(kakehashi)

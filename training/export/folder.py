@@ -114,6 +114,8 @@ def _describe(model: PreTrainedModel) -> dict[str, Any]:
     config: dict[str, Any] = json.loads(model.config.to_json_string())
     config["architectures"] = [type(model).__name__]
     config["auto_map"] = {name: home for name, home in config["auto_map"].items() if name == "AutoConfig"}
+    # They run the model's own class, which the folder does not hold.
+    config.pop("custom_pipelines", None)
     return config
 
 
