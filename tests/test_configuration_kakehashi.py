@@ -162,9 +162,7 @@ def test_a_folder_names_the_pipelines_of_a_model_that_writes_and_of_no_other(tmp
     config = KakehashiConfig(task_specific_params={"translation": {"fr": "{text}", "ja": "{text}", "en": "{text}"}})
     config.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text("utf-8"))["custom_pipelines"]
-    pairs = {
-        f"translation_{one}_to_{other}" for one in ("en", "fr", "ja") for other in ("en", "fr", "ja") if one != other
-    }
+    pairs = {f"translation_{one}_to_{other}" for one, other in permutations(("en", "fr", "ja"), 2)}
     assert set(written) == {*PIPELINES, *pairs}
     assert all(info["impl"].startswith("pipelines_kakehashi.Kakehashi") for info in written.values())
     # Where kakehashi is installed they are registered, and nobody is asked for leave to run the folder's code.
