@@ -75,6 +75,21 @@ def test_fewer_key_heads_cost_less_by_exactly_their_projections(build_tiny_model
     assert ModelFlops.of_model(model).training(work) == pytest.approx(counted(model, batch), rel=0.01)
 
 
+def test_frozen_weights_save_their_part_of_the_backward_pass(build_tiny_model):
+    sizes = {"num_encoder_layers": 4, "num_decoder_layers": 4}
+    model = build_tiny_model(KakehashiForConditionalGeneration, **sizes).train()
+    work = Workload.of_lengths([SOURCE] * ROWS, [TARGET] * ROWS)
+    batch = {"input_ids": ids(SOURCE), "labels": ids(TARGET)}
+    costs = ModelFlops.of_model(model)
+    assert costs.with_backward(model).forward(work) == pytest.approx(costs.training(work))
+    model.get_encoder().requires_grad_(False)
+    # Keys and values of the source are the decoder's, but counted with the source.
+    assert costs.with_backward(model).forward(work) == pytest.approx(counted(model, batch), rel=0.1)
+    model.requires_grad_(False)
+    model.get_encoder().layers[0].self_attn_norm.weight.requires_grad = True
+    assert costs.with_backward(model).forward(work) == pytest.approx(2 * costs.forward(work))
+
+
 def test_other_families_cost_six_operations_for_each_weight_and_token(tiny_tokenizer):
     config = T5Config(
         vocab_size=384, d_model=64, d_ff=256, d_kv=16, num_layers=2, num_heads=4, decoder_start_token_id=0

@@ -154,6 +154,26 @@ class ModelFlops:
         """
         return TRAINING_FACTOR * self.forward(work)
 
+    def with_backward(self, model: nn.Module) -> ModelFlops:
+        """Returns these costs with those of the backward pass, as far as the model's parameters are trained.
+
+        Of the two products for each one of the forward pass, the one for a frozen weight's gradient is saved, and
+        both are below the lowest weight that is trained.
+
+        Args:
+            model: What is trained; with adapters, the whole that they are part of.
+        """
+        encoder: Any = None
+        if self.per_target_token:
+            encoder = getattr(model, "get_encoder", lambda: None)()
+        inside = set() if encoder is None else {id(parameter) for parameter in encoder.parameters()}
+        below = [parameter for parameter in model.parameters() if id(parameter) in inside]
+        others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
+        source = _training_factor(others if encoder is None else below, has_trained_below=False)
+        target = _training_factor(others, has_trained_below=any(each.requires_grad for each in below))
+        factors = (source, target, source, target, target, target)
+        return ModelFlops(*(cost * factor for cost, factor in zip(astuple(self), factors, strict=True)))
+
     @classmethod
     def of_config(cls, config: KakehashiConfig, output_width: int | None = None) -> ModelFlops:
         """Returns what a kakehashi model costs, in the shape that its configuration has.
@@ -206,6 +226,15 @@ class ModelFlops:
             return cls(total, 0, 0, 0, 0, per_label)
         encoder = 2 * _matrix_entries([model.get_encoder()])
         return cls(encoder, total - encoder, 0, 0, 0, per_label)
+
+
+def _training_factor(parameters: Sequence[nn.Parameter], *, has_trained_below: bool) -> float:
+    """Returns what forward and backward pass of a stack cost, in forward passes."""
+    matrices = [parameter for parameter in parameters if parameter.ndim == 2]
+    trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
+    if not has_trained_below and not any(parameter.requires_grad for parameter in parameters):
+        return 1.0
+    return TRAINING_FACTOR - 1 + trained / max(1, sum(parameter.numel() for parameter in matrices))
 
 
 def model_flops(config: PreTrainedConfig, auto_class: Any) -> ModelFlops:

@@ -53,6 +53,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         self._mark = 0.0
         self._logged = self.state()["args"]
         self._hook: Any = None
+        # Those of forward and backward pass.
         self._costs: ModelFlops | None = None
         # Of all devices together, in operations a second.
         self._peak = 0.0
@@ -100,7 +101,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         work = Workload(*sums)
         self.num_slots_seen += slots
         self.num_tokens_seen += int(work.source_tokens + work.target_tokens)
-        self.model_flops += 0.0 if self._costs is None else self._costs.training(work)
+        self.model_flops += 0.0 if self._costs is None else self._costs.forward(work)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -113,7 +114,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         self.model_flops = saved.get("model_flops", 0.0)
         self._logged = self.state()["args"]
         model: PreTrainedModel = kwargs["model"]
-        self._costs = ModelFlops.of_model(model)
+        self._costs = ModelFlops.of_model(model).with_backward(model)
         dtype = torch.bfloat16 if args.bf16 else model.dtype
         self._peak = peak_rate(args.device, dtype).flops_per_second * args.world_size
         # Asking the compiler for an exemption imports it, which takes seconds: only where it is in use.
