@@ -1,6 +1,8 @@
 """Classification from labelled rows to a model that answers with names."""
 
+import json
 import logging
+import re
 
 import pytest
 from transformers import AutoModelForSequenceClassification
@@ -8,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classify import run_classify
 from kakehashi.training.inference import load_for_classification
-from kakehashi.training.labelling import classify_texts
+from kakehashi.training.labelling import classify_texts, label_texts
 from kakehashi.training.recipe import parse_recipe
 
 
@@ -98,7 +100,7 @@ def test_decimal_labels_are_met_as_numbers(recipe, tmp_path, rows):
     (tmp_path / "numbers.jsonl").write_text(lines, encoding="utf-8")
     files = [str(tmp_path / "numbers.jsonl")]
     metrics = run(recipe, train_files=files, validation_files=files)
-    assert "eval_loss" in metrics and "eval_accuracy" not in metrics
+    assert {"eval_mse", "eval_mae", "eval_pearson", "eval_spearman"} < set(metrics) and "eval_accuracy" not in metrics
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").config
     assert (config.problem_type, config.num_labels) == ("regression", 1)
 
@@ -106,3 +108,49 @@ def test_decimal_labels_are_met_as_numbers(recipe, tmp_path, rows):
 def test_a_size_other_than_that_of_the_weights_is_refused(recipe):
     with pytest.raises(ValueError, match="`config_overrides` must keep the sizes of the weights in"):
         run(recipe, config_overrides={"intermediate_size": 48})
+
+
+def test_lists_of_labels_are_measured_by_their_own_numbers(recipe, tmp_path, rows):
+    lines = [{"text": text, "label": [label, "all"] if label == "en" else []} for text, label in rows]
+    (tmp_path / "lists.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    files = [str(tmp_path / "lists.jsonl")]
+    keys = {
+        "train_files": files,
+        "validation_files": files,
+        "class_weights": "balanced",
+        "label_smoothing_factor": 0.1,
+    }
+    metrics = run(recipe, max_steps=40, **keys)
+    assert metrics["eval_micro_f1"] == metrics["eval_macro_f1"] == metrics["eval_exact_match"] == 1.0
+    model, tokenizer = load_for_classification(tmp_path / "run")
+    english, japanese = label_texts(model, tokenizer, [rows[0][0], rows[-1][0]])
+    assert {label for label, _ in english} == {"all", "en"} and japanese == []
+
+
+def test_weights_of_labels_change_what_is_learnt(recipe, capsys):
+    losses = [run(recipe, overwrite=True, class_weights=weights)["train_loss"] for weights in (None, {"en": 5})]
+    assert losses[1] > 2 * losses[0]
+    with pytest.raises(
+        ValueError, match="`class_weights` must name labels of the training rows, got 'eng'; nearest: 'en'"
+    ):
+        run(recipe, overwrite=True, class_weights="{eng: 2}")
+    for weights, message in [
+        ("balance", "`class_weights` must be a mapping such as {spam: 5} or the word balanced, got 'balance'"),
+        ({"en": 0}, "`class_weights` must be positive numbers, got 0 for 'en'"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(recipe, overwrite=True, class_weights=weights)
+
+
+def test_the_best_model_is_chosen_by_a_number_the_labels_give(recipe):
+    with pytest.raises(ValueError, match="`metric_for_best_model` must be one of loss, accuracy, macro_f1 for single"):
+        run(recipe, metric_for_best_model="mse")
+
+
+def test_a_frozen_encoder_trains_the_head_alone(recipe, tmp_path, tiny_model, capsys):
+    metrics = run(recipe, freeze_encoder=True)
+    assert metrics["trained_parameters"] == 2 * tiny_model.config.hidden_size
+    assert "training 64 of " in capsys.readouterr().err
+    trained = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").state_dict()
+    kept = tiny_model.state_dict()
+    assert all(weight.equal(kept[name]) for name, weight in trained.items() if name != "score.weight")

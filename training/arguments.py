@@ -5,11 +5,13 @@ Every key is optional here; what a stage cannot do without is checked where it e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+BALANCED = "balanced"
 OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
 
 # Where our defaults differ from those of `Seq2SeqTrainingArguments`; a recipe may still set each of them.
@@ -27,6 +29,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
+# What the keys that hold a mapping look like.
+_MAPPINGS = {"config_overrides": "{hidden_size: 256}", "class_weights": "{spam: 5} or the word balanced"}
+
 
 def _mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any]:
     """Returns a key that holds a mapping as a dict; the command line gives it as YAML text."""
@@ -34,7 +39,7 @@ def _mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any]:
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise ValueError(f"`{name}` must be a mapping such as {{hidden_size: 256}}, got {value!r}")
+        raise ValueError(f"`{name}` must be a mapping such as {_MAPPINGS[name]}, got {value!r}")
     return parsed
 
 
@@ -84,6 +89,28 @@ class StageArguments:
             "`optim`. The learning rate may be higher than that of AdamW alone."
         },
     )
+    lora_rank: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rank of low-rank adapters (LoRA), which are trained in place of the weights, with a new head; "
+            "None or 0: train the weights. Needs kakehashi[lora]."
+        },
+    )
+    lora_alpha: float | None = field(
+        default=None,
+        metadata={"help": "What adapters add is scaled by lora_alpha / lora_rank; None means twice the rank."},
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout before the adapters."})
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Names of the linear layers to adapt; None means all of the blocks."}
+    )
+    freeze_encoder: bool = field(
+        default=False, metadata={"help": "Keep the weights of the encoder and of the embedding it reads."}
+    )
+    freeze: list[str] | None = field(
+        default=None,
+        metadata={"help": "Modules that keep their weights, such as embed_tokens or 'encoder.layers.[01]'."},
+    )
     max_minutes: float | None = field(
         default=None,
         metadata={
@@ -99,7 +126,11 @@ class StageArguments:
         """Checks the values that the dataclass alone can judge."""
         self.config_overrides = _mapping(self.config_overrides, "config_overrides")
         _fraction(self.validation_split, "validation_split", upper_included=False)
-        for name in ("max_train_examples", "max_validation_examples", "max_minutes", "preprocessing_workers"):
+        _fraction(self.lora_dropout, "lora_dropout", upper_included=False)
+        if self.lora_rank is not None and self.lora_rank < 0:
+            raise ValueError(f"`lora_rank` must be at least 1, or 0 for no adapters, got {self.lora_rank}")
+        numbers = ("max_train_examples", "max_validation_examples", "max_minutes", "preprocessing_workers")
+        for name in (*numbers, "lora_alpha"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {value}")
@@ -186,3 +217,20 @@ class ClassifyArguments(StageArguments):
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
     label_column: str = field(default="label", metadata={"help": "Column that holds the label's name."})
     max_length: int = field(default=256, metadata={"help": "Tokens of a text; longer ones are cut."})
+    class_weights: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Weights of labels in the loss: balanced, so that rare labels count as much as frequent ones, "
+            "or a mapping of labels to weights; absent ones weigh 1."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the weights, which the command line gives as text."""
+        super().__post_init__()
+        if self.class_weights in (None, BALANCED):
+            return
+        self.class_weights = _mapping(self.class_weights, "class_weights")
+        for label, weight in self.class_weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+                raise ValueError(f"`class_weights` must be positive numbers, got {weight!r} for {label!r}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
-    EvalPrediction,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
@@ -18,9 +15,10 @@ from transformers import (
 )
 
 from kakehashi.training.arguments import ClassifyArguments
+from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import collect_label_names, find_problem_type, tokenize_classification
-from kakehashi.training.metrics import load_metric
+from kakehashi.training.label_quality import make_compute_metrics, require_known_metric
 from kakehashi.training.run import build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.splits import load_splits
@@ -50,6 +48,7 @@ def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTraini
     columns = [arguments.text_column, arguments.label_column]
     require_columns(splits.train, columns, arguments.train_files or [])
     problem_type = find_problem_type(splits.train, arguments.label_column)
+    require_known_metric(training_arguments, problem_type)
     names = [] if problem_type == "regression" else collect_label_names(splits.train, arguments.label_column)
 
     # 3. Tokenizer and configuration, which takes the names of the classes.
@@ -82,7 +81,8 @@ def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTraini
         validation_dataset=validation_dataset,
         test_dataset=test_dataset,
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=make_metrics(problem_type),
+        compute_metrics=make_compute_metrics(problem_type),
+        compute_loss_func=_choose_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )
     train(run, checkpoint)
     return finish_run(run)
@@ -102,26 +102,19 @@ def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) 
     config.label2id = {name: index for index, name in config.id2label.items()}
 
 
-def make_metrics(problem_type: str) -> Callable[[EvalPrediction], dict[str, float]] | None:
-    """Returns what Trainer validates with beside the loss; None for regression, whose loss says it all.
-
-    Args:
-        problem_type: As Transformers names it.
-    """
-    if problem_type == "regression":
-        return None
-    metric = load_metric("classification_quality")
-
-    def measure(prediction: EvalPrediction) -> dict[str, float]:
-        logits = np.asarray(prediction.predictions)
-        if problem_type == "multi_label_classification":
-            # A label holds where its probability exceeds one half.
-            answers = (logits > 0).astype(np.int64)
-        else:
-            answers = logits.argmax(axis=-1)
-        return metric.compute(predictions=answers, references=np.asarray(prediction.label_ids).astype(np.int64))
-
-    return measure
+def _choose_loss(
+    arguments: ClassifyArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    examples: Dataset | None,
+    names: list[str],
+    problem_type: str,
+) -> ClassificationLoss | None:
+    """Returns a loss with the weights and the smoothing of the recipe; None for the model's own."""
+    # There are training rows, or `load_splits` would have refused.
+    assert examples is not None
+    weights = find_class_weights(arguments.class_weights, examples, names, problem_type)
+    smoothing = training_arguments.label_smoothing_factor
+    return None if weights is None and not smoothing else ClassificationLoss(problem_type, weights, smoothing)
 
 
 def _tokenize(

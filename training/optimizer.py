@@ -52,13 +52,16 @@ class MuonAdamW(Optimizer):
             momentum=momentum,
             adjust_lr_fn="match_rms_adamw",
         )
-        adamw = AdamW(others, lr=OTHERS_RATE * learning_rate, betas=betas, eps=eps, weight_decay=0.0, fused=True)
-        self.parts: tuple[Optimizer, Optimizer] = (muon, adamw)
-        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={})
+        self.parts: list[Optimizer] = [muon]
+        # Of low-rank adapters there is nothing but matrices.
+        if others:
+            rate = OTHERS_RATE * learning_rate
+            self.parts.append(AdamW(others, lr=rate, betas=betas, eps=eps, weight_decay=0.0, fused=True))
+        super().__init__([group for part in self.parts for group in part.param_groups], defaults={})
         self._share_state()
 
     def _share_state(self) -> None:
-        """Lets both parts work on the groups and the state of the whole, so that saving the whole saves them."""
+        """Lets the parts work on the groups and the state of the whole, so that saving the whole saves them."""
         for part, group in zip(self.parts, self.param_groups, strict=True):
             part.param_groups = [group]
             part.state = self.state

@@ -24,12 +24,16 @@ from transformers import (
 
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
-from kakehashi.training.checkpoints import find_damage, list_checkpoints
+from kakehashi.training.checkpoints import find_damage, list_checkpoints, remove_leftovers
 from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.console import notify, quiet_library
+from kakehashi.training.freezing import count_parameters, freeze_parts
+from kakehashi.training.lora import add_adapter, merge_adapter, unwrap
 from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.progress import ProgressBar
+from kakehashi.training.processes import gather_weights, is_first_process
 from kakehashi.training.recipe import resolved_recipe
+from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.run_folder import fill_run_folder, output_folder
 from kakehashi.training.throughput import TokenCounter
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
@@ -71,8 +75,9 @@ class Run:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The model that is trained, without what Trainer may wrap it in."""
-        model = self.trainer.model
+        """The model that is trained, without what Trainer may wrap it in; adapters are part of its layers."""
+        assert self.trainer.model is not None
+        model = unwrap(self.trainer.model)
         assert isinstance(model, PreTrainedModel)
         return model
 
@@ -89,6 +94,7 @@ def build_run(
     test_dataset: Dataset | None,
     data_collator: Callable[..., Any],
     compute_metrics: Callable[..., Any] | None = None,
+    compute_loss_func: Callable[..., Any] | None = None,
 ) -> Run:
     """Puts Trainer and its watchers together.
 
@@ -103,25 +109,29 @@ def build_run(
         test_dataset: The same for one final test; None for none.
         data_collator: Makes a batch of examples.
         compute_metrics: Validation metrics beside the loss; None for the loss alone.
+        compute_loss_func: Computes the loss in place of the model; None for the model's own.
 
     Raises:
-        ValueError: If there is nothing to train on.
+        ValueError: If there is nothing to train on, or nothing of the model to train.
     """
     for key, dataset in (("train", train_dataset), ("validation", validation_dataset), ("test", test_dataset)):
         if dataset is not None and len(dataset) == 0:
             raise ValueError(f"`{key}_files` must give at least one example, got none")
     recipe = resolved_recipe(arguments, training_arguments)
+    trained: Any = add_adapter(model, arguments)
+    freeze_parts(trained, arguments)
     _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)
     trainer = RepeatableTrainer(
-        model=model,
+        model=trained,
         args=training_arguments,
         train_dataset=train_dataset,
         eval_dataset=None if validation_dataset is None else _longest_first(validation_dataset),
         processing_class=tokenizer,
         data_collator=data_collator,
         compute_metrics=compute_metrics,
+        compute_loss_func=compute_loss_func,
         # Trainer has no name for it, but takes any optimizer.
-        optimizers=(muon_adamw(model, training_arguments) if arguments.use_muon else None, None),
+        optimizers=(muon_adamw(trained, training_arguments) if arguments.use_muon else None, None),
     )
     budget = None if arguments.max_minutes is None else TimeBudget(arguments.max_minutes)
     counter, interruption, bar = TokenCounter(), Interruption(), ProgressBar(budget)
@@ -167,12 +177,14 @@ def train(run: Run, checkpoint: Path | None) -> None:
     Raises:
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
         OSError: If the disk is full.
+        OutOfMemory: If a step needs more memory than there is; `recovering` goes on with a smaller batch.
         ValueError: If the loss or a gradient is not finite.
     """
     folder = output_folder(run.training_arguments)
     if checkpoint is not None:
         notify(f"going on from {checkpoint}")
-    with run.interruption, _readable_disk_full(folder), _one_bar(run.bar):
+    memory = noticing_lack_of_memory(lambda: run.trainer.state.global_step)
+    with run.interruption, _readable_disk_full(folder), _one_bar(run.bar), memory:
         run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if run.interruption.is_requested:
         saved = list_checkpoints(folder)
@@ -200,11 +212,8 @@ def _readable_disk_full(folder: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if not is_disk_full(error, folder):
             raise
-        checkpoints = list_checkpoints(folder)
-        complete = [path for path in checkpoints if find_damage(path) is None]
-        for path in checkpoints:
-            if path not in complete:
-                shutil.rmtree(path, ignore_errors=True)
+        complete = [path for path in list_checkpoints(folder) if find_damage(path) is None]
+        remove_leftovers(folder)
         kept = f"the last complete checkpoint is {complete[0]}" if complete else "no checkpoint is complete yet"
         raise OSError(
             errno.ENOSPC, f"no space left for a checkpoint in {folder}; {kept}. Free some space, then add --resume"
@@ -243,6 +252,7 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         "epochs": state.epoch,
         **run.counter.summary(),
         "parameters": run.model.num_parameters(),
+        "trained_parameters": count_parameters(run.model)[0],
     }
     if trainer.eval_dataset is not None:
         metrics.update(_final_validation(run))
@@ -250,16 +260,23 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         with _one_bar(run.bar):
             metrics.update(trainer.evaluate(_longest_first(run.test_dataset), metric_key_prefix="test"))
     metrics.update(extra_metrics or {})
-    with _readable_disk_full(output_folder(run.training_arguments)), _one_bar(run.bar):
-        fill_run_folder(
-            run.model,
-            run.tokenizer,
-            run.recipe,
-            run.training_arguments,
-            run.command,
-            metrics,
-            state.log_history,
-        )
+    model, adapter = merge_adapter(trainer.model)
+    metrics["parameters"] = model.num_parameters()
+    weights = gather_weights(trainer, model)
+    if is_first_process():
+        with _readable_disk_full(output_folder(run.training_arguments)), _one_bar(run.bar):
+            fill_run_folder(
+                model,
+                run.tokenizer,
+                run.recipe,
+                run.training_arguments,
+                run.command,
+                metrics,
+                state.log_history,
+                adapter,
+                weights,
+            )
+    trainer.accelerator.wait_for_everyone()
     notify(f"saved {run.training_arguments.output_dir}")
     return metrics
 
