@@ -1,5 +1,6 @@
 """SIGKILL at any moment, saving included: the run goes on and ends with the weights of one that nobody touched."""
 
+import gc
 import json
 import os
 import random
@@ -125,11 +126,14 @@ def kill_and_resume(kind, folder, recipe, draw):
 
 def serve(folder):
     """Imports everything once, then forks the runs and kills them; prints the counts."""
+    import matplotlib.backends.backend_agg
     import torch
 
     from kakehashi.training import instruct  # noqa: F401
 
     torch.set_num_threads(1)
+    # Or each copy would search all of this for garbage again.
+    gc.freeze()
     draw = random.Random(SEED)
     counts = {kind: kill_and_resume(kind, folder, str(folder / f"{kind}.json"), draw) for kind in KILLS}
     print(json.dumps(counts))

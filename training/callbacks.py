@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
@@ -22,6 +23,8 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+from kakehashi.training.processes import from_first, is_any, same_everywhere
 
 # Resolution of a schedule that follows time: it is laid out over so many imagined steps.
 _SCHEDULE_STEPS = 100_000
@@ -47,13 +50,16 @@ class NonFiniteGuard(TrainerCallback):
     ) -> None:
         """Checks the gradients of the step; a loss that is NaN makes them NaN."""
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise _non_finite("gradient", state)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # Sharded gradients have a norm in parts.
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not torch.isfinite(norm):
+            raise same_everywhere(_non_finite("gradient", state))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Checks the loss; an infinite one may leave gradients finite."""
         if not math.isfinite(kwargs["logs"].get("loss", 0.0)):
-            raise _non_finite("loss", state)
+            raise same_everywhere(_non_finite("loss", state))
 
 
 def _non_finite(what: str, state: TrainerState) -> ValueError:
@@ -98,7 +104,9 @@ class Interruption(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Saves and stops once a signal has arrived."""
+        """Saves and stops once a signal has arrived, in whichever process."""
+        # All processes have to leave after the same step, and the signal reaches each at its own time.
+        self.is_requested = is_any(self.is_requested, args.device)
         if self.is_requested:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
@@ -191,7 +199,7 @@ class TimeBudget(TrainerCallback, ExportableState):
         def factor(step: int) -> float:
             # One look at the clock for all parameter groups of a step.
             if self._reading is None or self._reading[0] != step:
-                self._reading = (step, self.progress)
+                self._reading = (step, from_first(self.progress, args.device))
             place = max(self._reading[1], min(1.0, step / self._max_steps) if self._max_steps else 0.0)
             warmup = 1.0 if args.warmup_steps < 1 else min(1.0, (step + 1) / args.warmup_steps)
             return warmup * factor_at(int(place * _SCHEDULE_STEPS))

@@ -86,20 +86,32 @@ def move_into_place(written: Path, checkpoint: Path) -> None:
     Raises:
         OSError: If the disk does not take it.
     """
-    for folder, _, names in os.walk(written, topdown=False):
-        for name in names:
-            # Windows brings only files open for writing to the disk.
-            with open(os.path.join(folder, name), "r+b") as file:
-                os.fsync(file.fileno())
-        _sync_folder(folder)
+    bring_to_disk(written)
     if checkpoint.exists():
         remove_checkpoint(checkpoint)
     os.rename(written, checkpoint)
     written.parent.rmdir()
-    _sync_folder(checkpoint.parent)
+    sync_folder(checkpoint.parent)
 
 
-def _sync_folder(folder: str | Path) -> None:
+def bring_to_disk(folder: Path) -> None:
+    """Returns once every file below a folder, and its names, would outlast a power cut.
+
+    Args:
+        folder: Searched to the bottom.
+
+    Raises:
+        OSError: If the disk does not take it.
+    """
+    for inner, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            # Windows brings only files open for writing to the disk.
+            with open(os.path.join(inner, name), "r+b") as file:
+                os.fsync(file.fileno())
+        sync_folder(inner)
+
+
+def sync_folder(folder: str | Path) -> None:
     """Brings the names in a folder to the disk, where the system can."""
     # Windows opens no folders.
     if os.name == "nt":

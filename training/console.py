@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from kakehashi.training.processes import is_first_process
+
 
 def notify(message: str) -> None:
-    """Writes one line to stderr without tearing a progress bar apart."""
-    tqdm.write(message, file=sys.stderr)
+    """Writes one line to stderr without tearing a progress bar apart; of several processes only the first does."""
+    if is_first_process():
+        tqdm.write(message, file=sys.stderr)
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.freezing import count_parameters, freeze_parts
 from kakehashi.training.lora import add_adapter, merge_adapter, unwrap
 from kakehashi.training.optimizer import muon_adamw
-from kakehashi.training.progress import ProgressBar
 from kakehashi.training.processes import gather_weights, is_first_process
+from kakehashi.training.progress import ProgressBar
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.run_folder import fill_run_folder, output_folder

@@ -14,6 +14,7 @@ from kakehashi.modeling.loss_kakehashi import shift_left
 from kakehashi.training.callbacks import saved_arguments
 from kakehashi.training.flops import ModelFlops, Workload, peak_rate
 from kakehashi.training.objectives import IGNORED_LABEL
+from kakehashi.training.processes import sum_over_processes
 
 
 class TokenCounter(TrainerCallback, ExportableState):
@@ -49,7 +50,9 @@ class TokenCounter(TrainerCallback, ExportableState):
         self.training_seconds = training_seconds
         self.num_slots_seen = num_slots_seen
         self.model_flops = model_flops
+        # Of this process since the last step, and of all processes since the last look.
         self._unread: torch.Tensor | None = None
+        self._summed: torch.Tensor | None = None
         self._mark = 0.0
         self._logged = self.state()["args"]
         self._hook: Any = None
@@ -85,19 +88,26 @@ class TokenCounter(TrainerCallback, ExportableState):
         return shares
 
     def _count(self, module: PreTrainedModel, _: tuple[Any, ...], batch: dict[str, Any]) -> None:
-        """Adds a training batch to what `_read` takes over once a log needs it."""
+        """Adds a training batch to those of this process in this step."""
         if not module.training:
             return
         counts = count_batch(batch, bool(module.config.is_encoder_decoder), module.can_generate())
         self._unread = counts if self._unread is None else self._unread + counts
 
+    def _sum_up(self) -> None:
+        """Adds what this process counted to what all have; each has to take part, so it happens at fixed places."""
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            summed = sum_over_processes(unread)
+            self._summed = summed if self._summed is None else self._summed + summed
+
     def _read(self) -> None:
         # Here and nowhere else: reading numbers off an accelerator waits for it, so it happens once per log and not
         # once per step.
-        unread, self._unread = self._unread, None
-        if unread is None:
+        summed, self._summed = self._summed, None
+        if summed is None:
             return
-        slots, *sums = unread.tolist()
+        slots, *sums = summed.tolist()
         work = Workload(*sums)
         self.num_slots_seen += slots
         self.num_tokens_seen += int(work.source_tokens + work.target_tokens)
@@ -129,7 +139,8 @@ class TokenCounter(TrainerCallback, ExportableState):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Adds the time of the step."""
+        """Adds the time of the step and what all processes learned from in it."""
+        self._sum_up()
         now = time.perf_counter()
         self.training_seconds += now - self._mark
         self._mark = now
@@ -165,6 +176,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stops counting."""
+        self._sum_up()
         self._read()
         self._hook.remove()
 

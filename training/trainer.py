@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset, List
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Seq2SeqTrainer
 
 from kakehashi.training.checkpoints import AtomicCheckpoints
+from kakehashi.training.console import notify
+from kakehashi.training.recovery import is_out_of_memory
 
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
 # few enough that the same examples do not meet in every epoch.
@@ -88,7 +91,8 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
             return super()._get_train_sampler(train_dataset)
         return LengthGroupedSampler(
             example_lengths(self.train_dataset if train_dataset is None else train_dataset),
-            self.args.train_batch_size * self.args.world_size,
+            # All of a step, so that the order is the same however processes and accumulation share it.
+            self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps,
             self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
         )
@@ -103,7 +107,19 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
             super()._run_epoch(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validates, drawing the same random numbers each time and giving training's back afterwards."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.args.seed)
-            return super().evaluate(*args, **kwargs)
+        """Validates, drawing the same random numbers each time and giving training's back afterwards.
+
+        Where memory runs out, it validates again with half the batch: nothing else depends on that.
+        """
+        while True:
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(self.args.seed)
+                    return super().evaluate(*args, **kwargs)
+            except RuntimeError as error:
+                size = self.args.per_device_eval_batch_size
+                if not is_out_of_memory(error) or size == 1 or self.args.world_size > 1:
+                    raise
+            self.args.per_device_eval_batch_size = size // 2
+            clear_device_cache(garbage_collection=True)
+            notify(f"out of memory while validating; going on with `per_device_eval_batch_size` {size // 2}")

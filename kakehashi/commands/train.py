@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +58,7 @@ def _run_stage(
     resume: bool,
 ) -> None:
     """Reads the recipe, runs the stage and prints its final numbers."""
+    from kakehashi.training.console import notify
     from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
     from kakehashi.training.run import TrainingInterrupted
     from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics, no_empty_folder_left
@@ -71,19 +71,21 @@ def _run_stage(
         training_arguments.resume_from_checkpoint = RESUME_NEWEST
         finished = finished_metrics(folder)
         if finished is not None:
-            print(f"kakehashi: the run in {folder} is complete", file=sys.stderr)
+            notify(f"the run in {folder} is complete")
             _print_metrics(finished)
             return
     try:
         with no_empty_folder_left(folder):
             metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
-        print(f"kakehashi: {interruption}", file=sys.stderr)
+        notify(f"kakehashi: {interruption}")
         # Not chained: `main` would report the interruption a second time.
         raise typer.Exit(_INTERRUPTED_EXIT_CODE) from None
     _print_metrics(metrics)
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
-    for name, value in metrics.items():
+    from kakehashi.training.processes import is_first_process
+
+    for name, value in metrics.items() if is_first_process() else ():
         typer.echo(f"{name}\t{value:.6g}" if isinstance(value, float) else f"{name}\t{value}")
