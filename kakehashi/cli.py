@@ -17,6 +17,7 @@ from kakehashi.commands.export import export
 from kakehashi.commands.generate import generate, translate
 from kakehashi.commands.quickstart import quickstart
 from kakehashi.commands.recipes import app as recipes_app
+from kakehashi.commands.space import space
 from kakehashi.commands.tokenizer import app as tokenizer_app
 from kakehashi.commands.train import RECIPE_CONTEXT, classify, instruct, pretrain
 
@@ -76,6 +77,7 @@ app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)
 app.command(rich_help_panel=_USE)(evaluate)
 app.command(rich_help_panel=_USE)(export)
+app.command(rich_help_panel=_USE)(space)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

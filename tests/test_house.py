@@ -24,8 +24,8 @@ PYTHON_FILES = SOURCES + sorted([*(ROOT / "tests").glob("*.py"), *(ROOT / "bench
 MODULES = [path for path in SOURCES if path.name not in {"__init__.py", "__main__.py"}]
 PAPERS = [path for path in (ROOT / name for name in ("README.md", "README.ja.md", "CONTRIBUTING.md")) if path.exists()]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-# Extras whose packages the sources import, inside functions.
-IMPORTED_EXTRAS = ("ctranslate2", "lora", "onnx")
+# Extras whose packages the sources import: inside functions, or in the page of a Space.
+IMPORTED_EXTRAS = ("ctranslate2", "lora", "onnx", "space")
 # Text reaches the loss in these files, in this order.
 TEXT_TO_LOSS = [
     "training/documents.py",
