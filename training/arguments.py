@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
+
 BALANCED = "balanced"
 OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
 
@@ -51,7 +53,7 @@ def _fraction(value: float, name: str, *, upper_included: bool = True) -> None:
 
 
 @dataclass
-class StageArguments:
+class StageArguments(WatchArguments):
     """Recipe keys shared by all stages."""
 
     preset: str | None = field(default=None, metadata={"help": "Size of a new model: nano, mini, small, base, large."})
@@ -124,6 +126,7 @@ class StageArguments:
 
     def __post_init__(self) -> None:
         """Checks the values that the dataclass alone can judge."""
+        WatchArguments.__post_init__(self)
         self.config_overrides = _mapping(self.config_overrides, "config_overrides")
         _fraction(self.validation_split, "validation_split", upper_included=False)
         _fraction(self.lora_dropout, "lora_dropout", upper_included=False)
@@ -165,7 +168,7 @@ class PretrainArguments(StageArguments):
 
 
 @dataclass
-class InstructArguments(StageArguments):
+class InstructArguments(StageArguments, SampleArguments):
     """Recipe keys of `kakehashi instruct`.
 
     Rows hold `messages`, `instruction`/`input`/`output`, `prompt`/`completion`, or parallel columns that the templates
@@ -198,6 +201,7 @@ class InstructArguments(StageArguments):
     def __post_init__(self) -> None:
         """Checks that the templates come in pairs."""
         super().__post_init__()
+        SampleArguments.__post_init__(self)
         if len(self.source_template or []) != len(self.target_template or []):
             raise ValueError(
                 "`source_template` and `target_template` must be equally many, got "

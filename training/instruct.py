@@ -20,9 +20,10 @@ from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
-from kakehashi.training.instruction_rows import InstructionColumns, is_empty, read_conversations
+from kakehashi.training.instruction_rows import Conversation, InstructionColumns, is_empty, read_conversations
 from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
+from kakehashi.training.samples import AnswerSamples, check_samples, choose_questions
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
@@ -45,6 +46,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
     # 1. The folder first: nobody should wait for data to hear that the run may not start.
+    check_samples(arguments, training_arguments)
     checkpoint = open_run_folder(arguments, training_arguments)
     set_seed(training_arguments.seed)
 
@@ -76,6 +78,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
         test_dataset=test_dataset,
         data_collator=Seq2SeqCollator(tokenizer) if config.is_encoder_decoder else CausalLMCollator(tokenizer),
     )
+    _watch_answers(run, splits.validation, arguments)
     train(run, checkpoint)
     answered = splits.validation if arguments.generation_examples else None
     return finish_run(run, {} if answered is None else _measure_answers(run, answered, arguments))
@@ -108,15 +111,33 @@ def _tokenize(
     )
 
 
-def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> dict[str, float]:
-    """Returns exact match, chrF and BLEU of the model's answers to the first validation rows, as `eval_*`."""
+def _read_first(rows: Dataset, limit: int, arguments: InstructArguments) -> list[Conversation]:
+    """Returns the conversations of the first rows that ask and answer something."""
     columns = _columns(arguments)
-    conversations = [
+    return [
         conversation
-        for index, row in enumerate(rows.select(range(min(len(rows), arguments.generation_examples))))
+        for index, row in enumerate(rows.select(range(min(len(rows), limit))))
         for conversation in read_conversations(row, columns, index)
         if not is_empty(conversation)
     ]
+
+
+def _watch_answers(run: Run, rows: Dataset | None, arguments: InstructArguments) -> None:
+    """Lets the model answer a few questions while it learns."""
+    questions = choose_questions(arguments, lambda limit: [] if rows is None else _read_first(rows, limit, arguments))
+    samples = AnswerSamples(
+        run.tokenizer,
+        questions,
+        every=arguments.sample_steps,
+        max_new_tokens=arguments.max_target_length,
+        leave_out=run.counter.leave_out,
+    )
+    run.trainer.add_callback(samples)
+
+
+def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> dict[str, float]:
+    """Returns exact match, chrF and BLEU of the model's answers to the first validation rows, as `eval_*`."""
+    conversations = _read_first(rows, arguments.generation_examples, arguments)
     questions = Questions([messages for messages, _ in conversations], [[answer] for _, answer in conversations])
     settings = {
         "batch_size": run.training_arguments.per_device_eval_batch_size,

@@ -27,6 +27,8 @@ from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudge
 from kakehashi.training.checkpoints import find_damage, list_checkpoints, remove_leftovers
 from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.console import notify, quiet_library
+from kakehashi.training.curves import CurvePlotter
+from kakehashi.training.early_stopping import MetricGuard, make_early_stopping
 from kakehashi.training.freezing import count_parameters, freeze_parts
 from kakehashi.training.lora import add_adapter, merge_adapter, unwrap
 from kakehashi.training.optimizer import muon_adamw
@@ -34,6 +36,7 @@ from kakehashi.training.processes import gather_weights, is_first_process
 from kakehashi.training.progress import ProgressBar
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.recovery import noticing_lack_of_memory
+from kakehashi.training.reporting import settle_reporters
 from kakehashi.training.run_folder import fill_run_folder, output_folder
 from kakehashi.training.throughput import TokenCounter
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
@@ -137,12 +140,16 @@ def build_run(
     counter, interruption, bar = TokenCounter(), Interruption(), ProgressBar(budget)
     for replaced in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(replaced)
-    # The order matters: the counter adds to the log what the bar shows, the clock may ask for a last checkpoint.
+    # The order matters: the time of a picture is no time of training, the counter adds to the log what the bar shows,
+    # the clock may ask for a last checkpoint.
     shown_bar = None if training_arguments.disable_tqdm else bar
-    watchers = [CollateByEpoch(), counter, NonFiniteGuard(), budget, interruption, shown_bar]
+    stopping = make_early_stopping(arguments)
+    watchers = [CollateByEpoch(), CurvePlotter(), counter, NonFiniteGuard(), MetricGuard(), stopping, budget]
+    watchers += [interruption, shown_bar]
     for watcher in watchers:
         if watcher is not None:
             trainer.add_callback(watcher)
+    settle_reporters(trainer)
     if budget is not None:
         trainer.lr_scheduler = budget.make_scheduler(training_arguments, trainer.create_optimizer())
     return Run(command, recipe, training_arguments, trainer, tokenizer, test_dataset, counter, interruption, bar)

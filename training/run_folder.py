@@ -22,24 +22,28 @@ from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.checkpoints import (
     WRITING_PREFIX,
+    bring_to_disk,
     find_damage,
     leftovers,
     list_checkpoints,
     newest_checkpoint,
     remove_checkpoint,
     remove_leftovers,
+    sync_folder,
 )
 from kakehashi.training.console import notify
 from kakehashi.training.curves import plot_curves
+from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.lora import ADAPTER_FOLDER, Adapter
+from kakehashi.training.processes import is_first_process
 from kakehashi.training.recipe import write_recipe
+from kakehashi.training.reporting import check_reporters
+from kakehashi.training.run_files import MANIFEST, listed_files, write_list
 
 # Value of `resume_from_checkpoint` that `--resume` stands for.
 RESUME_NEWEST = "newest"
 # Written last: where it stands, the run is complete.
 _METRICS_FILE = "metrics.json"
-# Lists what the run wrote, so that `overwrite` removes that and nothing else.
-_MANIFEST = "run_files.json"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
 
 
@@ -78,8 +82,10 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
 
     Raises:
         ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
-            checkpoint to resume from.
+            checkpoint to resume from, or the run asks for what cannot watch it.
     """
+    settle_stopping(arguments, training_arguments)
+    check_reporters(training_arguments)
     folder = output_folder(training_arguments)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`output_dir` must be a folder, got the file {folder}")
@@ -101,7 +107,8 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     """Returns the checkpoint that `resume_from_checkpoint` means; None where a run was cut off before its first."""
     if resume == RESUME_NEWEST:
         checkpoint = newest_checkpoint(folder)
-        if checkpoint is None and not (folder.is_dir() and set(folder.iterdir()) <= set(leftovers(folder))):
+        written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
+        if checkpoint is None and not (folder.is_dir() and set(folder.iterdir()) <= written):
             raise ValueError(f"`--resume` needs a checkpoint in `output_dir`, got none in {folder}")
         if checkpoint is None:
             notify(f"no checkpoint in {folder} yet; starting from the beginning")
@@ -122,8 +129,9 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     file = folder / _METRICS_FILE
     if not file.is_file():
         return None
-    remove_leftovers(folder)
-    remove_checkpoints(folder)
+    if is_first_process():
+        remove_leftovers(folder)
+        remove_checkpoints(folder)
     metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return metrics
 
@@ -132,12 +140,8 @@ def _remove_earlier_run(folder: Path) -> None:
     """Removes the files that a run listed as its own, and its checkpoints."""
     if not folder.is_dir():
         return
-    manifest = folder / _MANIFEST
-    names = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else []
-    for name in [*names, _MANIFEST]:
-        # A listed name stands directly in this folder; anything else was not written by a run.
-        if Path(name).name == name:
-            _remove(folder / name)
+    for name in listed_files(folder):
+        _remove(folder / name)
     remove_leftovers(folder)
     remove_checkpoints(folder)
 
@@ -165,6 +169,7 @@ def fill_run_folder(
     metrics: Mapping[str, Any],
     log_history: Sequence[Mapping[str, Any]],
     adapter: Adapter | None = None,
+    weights: dict[str, Any] | None = None,
 ) -> None:
     """Writes everything a complete run leaves: all files aside first, then each moved into place.
 
@@ -179,11 +184,12 @@ def fill_run_folder(
         metrics: Final numbers, for `metrics.json`.
         log_history: Trainer's log, for `log_history.json` and `loss.png`.
         adapter: What LoRA trained, for the folder `adapter`; None for a run without it.
+        weights: Whole weights of a model that several processes share; None for those of the model itself.
     """
     folder = output_folder(training_arguments)
     aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=folder))
     try:
-        model.save_pretrained(aside)
+        model.save_pretrained(aside, state_dict=weights)
         save_tokenizer(tokenizer, aside)
         if adapter is not None:
             adapter.save(aside / ADAPTER_FOLDER)
@@ -193,12 +199,15 @@ def fill_run_folder(
         plot_curves(log_history, aside / "loss.png")
         _write_json(aside / _METRICS_FILE, dict(metrics))
         names = sorted([path.name for path in aside.iterdir()])
-        _write_json(aside / _MANIFEST, names)
+        # What was written while the run went on stays its own.
+        write_list({*names, *listed_files(folder)}, aside / MANIFEST)
+        bring_to_disk(aside)
         # The list of files goes first: whatever happens next, they are known to be the run's own.
-        for name in [_MANIFEST, *(name for name in names if name != _METRICS_FILE), _METRICS_FILE]:
+        for name in [MANIFEST, *(name for name in names if name != _METRICS_FILE), _METRICS_FILE]:
             # A folder cannot replace one that a run killed at this place has left.
             _remove(folder / name, only_folder=True)
             os.replace(aside / name, folder / name)
+        sync_folder(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     remove_checkpoints(folder)

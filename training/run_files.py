@@ -1,0 +1,75 @@
+"""The list of what a run has written into its folder, so that `overwrite` removes that and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kakehashi.training.checkpoints import WRITING_PREFIX
+
+MANIFEST = "run_files.json"
+
+
+def listed_files(folder: Path) -> list[str]:
+    """Returns the names in the list of a run folder, and that of the list itself if there is one.
+
+    Args:
+        folder: Output folder; it need not exist.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return []
+    names = json.loads(manifest.read_text(encoding="utf-8"))
+    # A listed name stands directly in this folder; anything else was not written by a run.
+    return [name for name in [*names, MANIFEST] if Path(name).name == name]
+
+
+def write_list(names: Iterable[str], path: Path) -> None:
+    """Writes the list.
+
+    Args:
+        names: Files and folders that stand directly in the run folder.
+        path: File to write.
+    """
+    path.write_text(json.dumps(sorted({*names} - {MANIFEST}), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def claim_file(folder: Path, name: str) -> Path:
+    """Lists a file that is written while the run goes on, and returns its path.
+
+    Args:
+        folder: Output folder.
+        name: The file's name, or that of a folder.
+    """
+    names = listed_files(folder)
+    if name not in names:
+        _replace(folder / MANIFEST, lambda path: write_list([*names, name], path))
+    return folder / name
+
+
+def put_file(folder: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Lists a file and writes it anew: whoever looks sees it as it was or as it is, never half of it.
+
+    Args:
+        folder: Output folder.
+        name: The file's name.
+        write: Writes the content to the path it is given.
+
+    Raises:
+        OSError: If it cannot be written; the old file stays.
+    """
+    _replace(claim_file(folder, name), write)
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    # A folder under this name is known for what it is, should the process be killed.
+    aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=path.parent))
+    try:
+        write(aside / path.name)
+        os.replace(aside / path.name, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
