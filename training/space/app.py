@@ -459,7 +459,7 @@ class Page:
         target = gr.HTML(elem_id="target-tokens", apply_default_css=False)
         config = self.translator.model.config
         with gr.Row():
-            kind = gr.Radio(KINDS, value=CROSS, label=self.words("attention"), scale=2, elem_id="kind")
+            kind = gr.Radio(KINDS, value=CROSS, label=self.words("attention"), scale=3, elem_id="kind")
             layer = gr.Dropdown(_choices(self._layers(CROSS)), value=0, label=self.words("layer"))
             head = gr.Dropdown(_choices(config.num_attention_heads), value=0, label=self.words("head"))
         gr.Markdown(self.words("map"))
