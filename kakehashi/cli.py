@@ -12,9 +12,11 @@ import typer
 
 from kakehashi import __version__
 from kakehashi.commands.classify_text import classify_text
+from kakehashi.commands.embed import embed
 from kakehashi.commands.evaluate import evaluate
 from kakehashi.commands.export import export
 from kakehashi.commands.generate import generate, translate
+from kakehashi.commands.publish import publish
 from kakehashi.commands.quickstart import quickstart
 from kakehashi.commands.recipes import app as recipes_app
 from kakehashi.commands.space import space
@@ -75,8 +77,10 @@ app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(classify)
 app.command(rich_help_panel=_USE)(generate)
 app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)
+app.command(rich_help_panel=_USE)(embed)
 app.command(rich_help_panel=_USE)(evaluate)
 app.command(rich_help_panel=_USE)(export)
+app.command(rich_help_panel=_USE)(publish)
 app.command(rich_help_panel=_USE)(space)
 
 

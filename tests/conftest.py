@@ -1,5 +1,6 @@
 """What all tests share: no network, no cache outside a temporary folder, fixed seeds, and tiny models."""
 
+import json
 import os
 import random
 import shutil
@@ -158,3 +159,56 @@ def two_hundred_sentences(tiny_sentences):
     draw = random.Random(0)
     sentences = dict.fromkeys(" ".join(draw.choices(words, k=draw.randint(2, 12))) for _ in range(250))
     return list(sentences)[:200]
+
+
+RUN_RECIPE = {
+    "preset": "nano",
+    "train_files": ["/home/someone/private/pairs.tsv", "user/pairs"],
+    "validation_files": ["/home/someone/private/valid.tsv"],
+    "license": "apache-2.0",
+    "language": ["en", "ja"],
+    "learning_rate": 0.003,
+    "max_steps": 7,
+    "output_dir": "/home/someone/runs/first",
+}
+RUN_METRICS = {
+    "eval_loss": 1e-05,
+    "eval_exact_match": 0.91234,
+    "train_examples": 50000,
+    "train_runtime": 3725.2,
+    "rate": 11592.7,
+    "note": "text is no metric",
+}
+RUN_VERSIONS = {"torch": "2.13.0", "device": "cpu", "cpu_cores": 2, "accelerator": None, "command": "/home/someone/x"}
+
+
+@pytest.fixture
+def finish_run(build_tiny_model, tiny_tokenizer, tmp_path):
+    """A function that writes the folder of a finished run of any model class, stage and recipe."""
+    import yaml
+
+    from kakehashi.modeling import KakehashiForConditionalGeneration
+    from kakehashi.training.curves import plot_curves
+
+    def finish(model_class=KakehashiForConditionalGeneration, stage="instruct", recipe=None, **overrides):
+        folder = tmp_path / "first-model"
+        build_tiny_model(model_class, **overrides).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        header = f"# To repeat it:\n#   kakehashi {stage} recipe.yaml --output_dir OTHER\n"
+        (folder / "recipe.yaml").write_text(header + yaml.safe_dump({**RUN_RECIPE, **(recipe or {})}), "utf-8")
+        (folder / "metrics.json").write_text(json.dumps(RUN_METRICS), "utf-8")
+        (folder / "versions.json").write_text(json.dumps(RUN_VERSIONS), "utf-8")
+        plot_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}], folder / "loss.png")
+        return folder
+
+    return finish
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on loopback that this process talks to as the user `user`, with a token."""
+    from stand_in_hub import StandInHub
+
+    with StandInHub() as server:
+        server.use(monkeypatch, tmp_path / "hub-cache", server.add_user("user"))
+        yield server

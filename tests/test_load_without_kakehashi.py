@@ -8,7 +8,7 @@ import torch
 from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training.inference import encode_prompt
 from kakehashi.training.load_without_kakehashi import HideKakehashi
-from kakehashi.training.quickstart import ask_stranger
+from kakehashi.training.stranger import ask_stranger
 
 
 def test_a_fresh_process_without_kakehashi_gives_the_same_answers(

@@ -4,8 +4,8 @@ import json
 import re
 
 import pytest
-import yaml
 from huggingface_hub import ModelCard
+from stand_in_hub import find_card_errors
 
 from kakehashi.modeling import (
     KakehashiForCausalLM,
@@ -14,47 +14,14 @@ from kakehashi.modeling import (
     KakehashiForSequenceClassification,
     KakehashiModel,
 )
-from kakehashi.training.model_card import count_stored_parameters, write_model_card
-
-RECIPE = {
-    "preset": "nano",
-    "train_files": ["/home/someone/private/pairs.tsv", "user/pairs"],
-    "validation_files": ["/home/someone/private/valid.tsv"],
-    "learning_rate": 0.003,
-    "max_steps": 7,
-    "output_dir": "/home/someone/runs/first",
-}
-METRICS = {
-    "eval_loss": 1e-05,
-    "eval_exact_match": 0.91234,
-    "train_examples": 50000,
-    "rate": 11592.7,
-    "note": "text is no metric",
-}
-VERSIONS = {"torch": "2.13.0", "device": "cpu", "cpu_cores": 2, "accelerator": None, "command": "/home/someone/x"}
-
-
-@pytest.fixture
-def finish_run(build_tiny_model, tiny_tokenizer, tmp_path):
-    """A function that writes the folder of a finished run of any model class and stage."""
-
-    def finish(model_class=KakehashiForConditionalGeneration, stage="instruct", **overrides):
-        folder = tmp_path / "first-model"
-        build_tiny_model(model_class, **overrides).save_pretrained(folder)
-        tiny_tokenizer.save_pretrained(folder)
-        header = f"# To repeat it:\n#   kakehashi {stage} recipe.yaml --output_dir OTHER\n"
-        (folder / "recipe.yaml").write_text(header + yaml.safe_dump(RECIPE), "utf-8")
-        (folder / "metrics.json").write_text(json.dumps(METRICS), "utf-8")
-        (folder / "versions.json").write_text(json.dumps(VERSIONS), "utf-8")
-        (folder / "loss.png").write_bytes(b"")
-        return folder
-
-    return finish
+from kakehashi.training.evaluations import Measurement, keep_measurement, read_measurements
+from kakehashi.training.finished_run import count_stored_parameters
+from kakehashi.training.model_card import to_eval_results, write_model_card
 
 
 def test_the_card_is_filled_from_the_run(finish_run):
-    folder = finish_run()
-    path = write_model_card(folder, name="user/first", data_licence="CC BY 2.0 FR", languages=["en", "ja"])
+    folder = finish_run(recipe={"data_license": ["CC BY 2.0 FR"], "data_revision": ["2024-05"]})
+    path = write_model_card(folder, name="user/first")
     text = path.read_text("utf-8")
     assert path == folder / "README.md"
     assert "| `eval_exact_match` | 0.9123 |" in text
@@ -63,7 +30,8 @@ def test_the_card_is_filled_from_the_run(finish_run):
     assert "| `rate` | 11,593 |" in text
     assert "| `learning_rate` | `0.003` |" in text
     assert "| training | `pairs.tsv`, `user/pairs` |" in text
-    assert "Licence of the data: CC BY 2.0 FR" in text
+    assert "| `pairs.tsv` | 2024-05 | CC BY 2.0 FR |" in text
+    assert "It took 1 h 2 min 5 s." in text
     assert "| cpu cores | 2 |" in text
     assert "![Loss during training](loss.png)" in text
     assert "{{" not in text and "{%" not in text
@@ -75,7 +43,7 @@ def test_intended_use_and_limits_come_first(finish_run):
 
 
 def test_the_metadata_is_what_the_hub_reads(finish_run):
-    data = ModelCard.load(write_model_card(finish_run(), languages=["en", "ja"])).data
+    data = ModelCard.load(write_model_card(finish_run())).data
     assert data.library_name == "transformers"
     assert data.license == "apache-2.0"
     assert data.language == ["en", "ja"]
@@ -88,7 +56,7 @@ def test_the_card_names_no_folder_of_the_machine(finish_run):
 
 
 def test_a_card_without_the_licence_of_the_data_says_so(finish_run):
-    assert "Licence of the data: not stated." in write_model_card(finish_run()).read_text("utf-8")
+    assert "| `user/pairs` | not stated | not stated: find out" in write_model_card(finish_run()).read_text("utf-8")
 
 
 def test_the_card_counts_a_tied_weight_once(finish_run, build_tiny_model):
@@ -106,6 +74,12 @@ def test_the_card_counts_a_tied_weight_once(finish_run, build_tiny_model):
         (KakehashiForCausalLM, "pretrain", {"is_encoder_decoder": False, "is_decoder": True}),
         (KakehashiForMaskedLM, "pretrain", {"is_encoder_decoder": False}),
         (KakehashiForSequenceClassification, "classify", {"is_encoder_decoder": False, "num_labels": 3}),
+        (
+            KakehashiForSequenceClassification,
+            "classify",
+            {"num_labels": 3, "problem_type": "multi_label_classification"},
+        ),
+        (KakehashiForSequenceClassification, "classify", {"num_labels": 1, "problem_type": "regression"}),
     ],
 )
 def test_the_code_on_the_card_runs(finish_run, capsys, model_class, stage, settings):
@@ -125,6 +99,67 @@ def test_a_card_without_a_run_is_refused(finish_run, name):
     with pytest.raises(ValueError, match=rf"`run_dir` must be the folder of a finished run, got .* without {missing}"):
         write_model_card(folder)
     assert not (folder / "README.md").exists()
+
+
+def test_evaluations_become_what_the_hub_calls_a_model_index(finish_run):
+    folder = finish_run()
+    settings = {"num_beams": 4, "max_new_tokens": 64}
+    scores = {"exact_match": 0.25, "chrf": 0.4321, "bleu": 0.1}
+    keep_measurement(folder, Measurement("generation", ["test.tsv"], 1848, scores, "ja", settings, "2026-01-02"))
+    keep_measurement(folder, Measurement("generation", ["test.tsv"], 1848, scores, "en", settings, "2026-01-02"))
+    keep_measurement(folder, Measurement("perplexity", ["user/text"], 9, {"perplexity": 7.5, "predicted_tokens": 80}))
+    text = write_model_card(folder, name="user/first").read_text("utf-8")
+    row = (
+        "| translation into ja | `test.tsv` | 1,848 | num_beams 4, max_new_tokens 64 | `chrf` | 0.4321 | 2026-01-02 |"
+    )
+    assert row in text
+    results = ModelCard(text).data.eval_results
+    # The card's own metadata, read back, says what was measured and nothing else.
+    kept = [result for each in read_measurements(folder) for result in to_eval_results(each)]
+    assert results == kept and len(results) == 7
+    assert {(each.task_type, each.dataset_type, each.dataset_config) for each in results} == {
+        ("translation", "test.tsv", "to-ja"),
+        ("translation", "test.tsv", "to-en"),
+        ("text-generation", "user/text", None),
+    }
+    assert find_card_errors(text) == []
+
+
+def test_numbers_of_other_weights_are_left_out(finish_run, build_tiny_model):
+    folder = finish_run()
+    keep_measurement(folder, Measurement("generation", ["test.tsv"], 3, {"chrf": 0.4321}))
+    finish_run(num_encoder_layers=1)
+    text = write_model_card(folder).read_text("utf-8")
+    assert "0.4321" not in text and "Nothing was measured on held-out data" in text
+
+
+def test_a_japanese_model_has_a_japanese_section_and_others_have_none(finish_run):
+    folder = finish_run()
+    keep_measurement(folder, Measurement("generation", ["test.tsv"], 3, {"chrf": 0.4321}, "ja"))
+    text = write_model_card(folder).read_text("utf-8")
+    section = text.partition("## 日本語")[2]
+    assert "### 用途と限界" in section and "| `test.tsv` | 3 | `chrf` | 0.4321 |" in section
+    assert "## 日本語" not in write_model_card(finish_run(recipe={"language": ["en"]})).read_text("utf-8")
+
+
+def test_pictures_that_the_run_listed_are_shown_with_the_loss_first(finish_run):
+    folder = finish_run()
+    (folder / "gradient_norm.png").write_bytes((folder / "loss.png").read_bytes())
+    (folder / "holiday.png").write_bytes(b"")
+    (folder / "run_files.json").write_text(json.dumps(["gradient_norm.png", "loss.png", "config.json"]), "utf-8")
+    text = write_model_card(folder).read_text("utf-8")
+    pictures = ["![Loss during training](loss.png)", "![Gradient norm](gradient_norm.png)"]
+    assert re.findall(r"!\[.*", text) == pictures
+
+
+def test_a_bar_in_an_argument_does_not_end_its_cell(finish_run):
+    text = write_model_card(finish_run(recipe={"source_template": "a|b {en}"})).read_text("utf-8")
+    assert "| `source_template` | `a\\|b {en}` |" in text
+
+
+def test_a_secret_of_the_recipe_is_on_no_card(finish_run):
+    text = write_model_card(finish_run(recipe={"hub_token": "hf_secret", "run_name": "of-me"})).read_text("utf-8")
+    assert "hf_secret" not in text and "of-me" not in text
 
 
 def test_a_model_without_a_head_has_no_card(finish_run):

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from kakehashi.training.card_arguments import CardArguments
 from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
 
 BALANCED = "balanced"
@@ -53,7 +54,7 @@ def _fraction(value: float, name: str, *, upper_included: bool = True) -> None:
 
 
 @dataclass
-class StageArguments(WatchArguments):
+class StageArguments(CardArguments, WatchArguments):
     """Recipe keys shared by all stages."""
 
     preset: str | None = field(default=None, metadata={"help": "Size of a new model: nano, mini, small, base, large."})
@@ -126,6 +127,7 @@ class StageArguments(WatchArguments):
 
     def __post_init__(self) -> None:
         """Checks the values that the dataclass alone can judge."""
+        CardArguments.__post_init__(self)
         WatchArguments.__post_init__(self)
         self.config_overrides = _mapping(self.config_overrides, "config_overrides")
         _fraction(self.validation_split, "validation_split", upper_included=False)

@@ -3,9 +3,12 @@
 Run it by its path, in a fresh process (`python -I load_without_kakehashi.py REQUEST.json`). It hides kakehashi from
 the import system first, so that whatever loads, loads from the code inside the folder.
 
-The request holds `translation` (`model`, `texts`) and `classification` (the same) and, under `folders`, an Auto class
-for each folder to load; the answer on stdout holds `translation` (texts), `classification` (labels) and `classes`
-(the class that each folder gave).
+The request holds, under `folders`, an Auto class for each folder to load, and may hold `translation` (`model`,
+`texts`), `classification` (the same) and `outputs` (`model`, `inputs` as lists of ids by their name, `file`).
+
+The answer on stdout holds `classes` (the class that each folder gave), `auto_map` (the class that each entry of the
+map of each folder gives), and `translation` (texts) and `classification` (labels) where they were asked for. The
+model's first output goes to the safetensors file of `outputs`.
 """
 
 from __future__ import annotations
@@ -44,14 +47,40 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         models[folder] = auto_class.from_pretrained(folder, trust_remote_code=True).eval()
         classes[folder] = f"{auto_name} → {type(models[folder]).__name__}"
 
+    reply: dict[str, Any] = {"classes": classes, "auto_map": {folder: _mapped_classes(folder) for folder in models}}
     with torch.inference_mode():
-        translated = _generate(models, request["translation"])
-        classification = request["classification"]
-        classifier = models[classification["model"]]
-        batch = _tokenizer(classification["model"])(classification["texts"], padding=True, return_tensors="pt")
-        best = classifier(**batch).logits.argmax(-1).tolist()
-    labels = [classifier.config.id2label[index] for index in best]
-    return {"translation": translated, "classification": labels, "classes": classes}
+        if "translation" in request:
+            reply["translation"] = _generate(models, request["translation"])
+        if "classification" in request:
+            reply["classification"] = _classify(models, request["classification"])
+        if "outputs" in request:
+            _write_outputs(models, request["outputs"])
+    return reply
+
+
+def _mapped_classes(folder: str) -> dict[str, str]:
+    """Returns the name of the class that each Auto class finds in the code of a folder."""
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    auto_map = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["auto_map"]
+    return {name: get_class_from_dynamic_module(home, folder).__name__ for name, home in auto_map.items()}
+
+
+def _classify(models: dict[str, Any], request: dict[str, Any]) -> list[str]:
+    """Returns the likeliest label of each text."""
+    classifier = models[request["model"]]
+    batch = _tokenizer(request["model"])(request["texts"], padding=True, return_tensors="pt")
+    best = classifier(**batch).logits.argmax(-1).tolist()
+    return [classifier.config.id2label[index] for index in best]
+
+
+def _write_outputs(models: dict[str, Any], request: dict[str, Any]) -> None:
+    """Runs a model on ids and writes its first output."""
+    import torch
+    from safetensors.torch import save_file
+
+    inputs = {name: torch.tensor(ids) for name, ids in request["inputs"].items()}
+    save_file({"outputs": models[request["model"]](**inputs)[0].contiguous()}, request["file"])
 
 
 def _tokenizer(folder: str) -> Any:

@@ -3,107 +3,51 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import ModelCard, ModelCardData
-from safetensors import safe_open
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-_RUN_FILES = ("config.json", "recipe.yaml", "versions.json", "metrics.json")
+from kakehashi.training.card_arguments import describe_data_sets
+from kakehashi.training.card_heads import CardHead, card_head, list_described_architectures
+from kakehashi.training.evaluations import Measurement, read_measurements
+from kakehashi.training.finished_run import FinishedRun, count_stored_parameters, read_finished_run
+
 # Recipe keys that the table of data shows, by the role they have there.
 _DATA_KEYS = {"training": "train_files", "validation": "validation_files", "test": "test_files"}
-# Recipe keys whose values may hold folders of the machine that trained.
-_PATH_KEYS = ("model", "tokenizer", *_DATA_KEYS.values())
+# Recipe keys that the card shows elsewhere.
+_KEYS_SHOWN_ELSEWHERE = (
+    *("model", "tokenizer", *_DATA_KEYS.values()),
+    *("license", "language", "datasets", "data_revision", "data_license"),
+)
+# Recipe keys that say where a run was written to, and a secret.
+_KEYS_OF_ONE_MACHINE = ("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "resume_from_checkpoint")
 # Facts of the machine and the commit; `command` and `platform` would tell folder and host names.
 _ENVIRONMENT_KEYS_LEFT_OUT = ("command", "platform")
-
-
-@dataclass(frozen=True)
-class _Head:
-    """What a card says of one model class: its Auto class, its Hub task, its purpose, and how to call it."""
-
-    auto_class: str
-    pipeline_tag: str | None
-    intended_use: str
-    call: str
-
-
-_CHAT_CALL = """\
-messages = [{"role": "user", "content": "Translate to Japanese: I love cats."}]
-inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
-output_ids = model.generate(**inputs, max_new_tokens=64)
-print(tokenizer.decode(output_ids[0], skip_special_tokens=True))"""
-_GENERATE_CALL = """\
-inputs = tokenizer("I love", return_tensors="pt")
-output_ids = model.generate(**inputs, max_new_tokens=64)
-print(tokenizer.decode(output_ids[0], skip_special_tokens=True))"""
-_CLASSIFY_CALL = """\
-inputs = tokenizer("I love cats.", return_tensors="pt")
-print(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"""
-_FILL_CALL = """\
-inputs = tokenizer("I love<mask>.", return_tensors="pt")
-best_ids = model(**inputs).logits[0].argmax(-1)
-print(tokenizer.decode(best_ids[inputs["input_ids"][0] == tokenizer.mask_token_id]))"""
-
-_HEADS = {
-    "KakehashiForConditionalGeneration": _Head(
-        "AutoModelForSeq2SeqLM",
-        None,
-        "It continues a text and restores what was cut out of it, and is a start for instruction tuning. It was not "
-        "taught to follow instructions.",
-        _GENERATE_CALL,
-    ),
-    "KakehashiForCausalLM": _Head(
-        "AutoModelForCausalLM",
-        "text-generation",
-        "It continues a text. It was not taught to follow instructions unless the data below did so.",
-        _GENERATE_CALL,
-    ),
-    "KakehashiForMaskedLM": _Head(
-        "AutoModelForMaskedLM",
-        "fill-mask",
-        "It fills hidden tokens in, and is a start for classifiers. It does not generate text.",
-        _FILL_CALL,
-    ),
-    "KakehashiForSequenceClassification": _Head(
-        "AutoModelForSequenceClassification",
-        "text-classification",
-        "It sorts texts into the labels of its configuration. A text that fits none of them still gets one.",
-        _CLASSIFY_CALL,
-    ),
-}
-
-_INSTRUCTED = _Head(
-    "AutoModelForSeq2SeqLM",
-    None,
-    "It answers instructions like those of the data below, and no others.",
-    _CHAT_CALL,
-)
+_TASKS = {"classification": "text-classification", "perplexity": "text-generation"}
+# Our names of measures → what the Hub calls the metric.
+_METRIC_TYPES = {"macro_f1": "f1"}
+_SECONDS_OF_AN_HOUR = 3600
 
 
 def write_model_card(
     run_dir: str | os.PathLike[str],
     *,
     name: str | None = None,
-    data_licence: str | None = None,
-    languages: Sequence[str] = (),
-    licence: str = "apache-2.0",
+    license: str | None = None,
+    destination: Path | None = None,
 ) -> Path:
-    """Writes the `README.md` of a finished run, from its recipe, versions, metrics and weights.
+    """Writes the `README.md` of a finished run, from its recipe, versions, metrics, evaluations and weights.
 
     Args:
         run_dir: Folder of a finished run.
         name: Name of the model on the Hub, such as `user/name`. `None` means the folder's name.
-        data_licence: Licence of the training data; `None` makes the card say that it is not stated.
-        languages: Codes of the languages the model knows, such as `["en", "ja"]`.
-        licence: Licence of the weights, as the Hub spells it.
+        license: Licence of the weights, as the Hub spells it; `None` takes the recipe's `license`.
+        destination: File to write; `None` means `README.md` in the folder.
 
     Returns:
         The file written.
@@ -111,126 +55,192 @@ def write_model_card(
     Raises:
         ValueError: If the folder is not that of a finished run, or its model is of a class without a card.
     """
-    folder = Path(run_dir)
-    config, recipe, versions, metrics = _read_run(folder)
-    class_name = (config.get("architectures") or ["none"])[0]
-    if class_name not in _HEADS:
-        raise ValueError(f"the model in {folder} must be one of {', '.join(_HEADS)}, got {class_name}")
-    instructed = class_name == "KakehashiForConditionalGeneration" and _stage_of_run(folder) == "instruct"
-    head = _INSTRUCTED if instructed else _HEADS[class_name]
-    name = name or folder.resolve().name
-    card = ModelCard.from_template(
-        _card_data(head, name, recipe, languages, licence),
-        template_str=resources.files("kakehashi.model_cards").joinpath("template.md").read_text(encoding="utf-8"),
-        name=name,
-        summary=f"A `{class_name}` of {count_stored_parameters(folder):,} parameters, made by kakehashi.",
-        intended_use=head.intended_use,
-        usage=_usage(head, name),
-        data=_describe_data(recipe),
-        data_licence=data_licence,
-        training=_describe_start(recipe),
-        arguments=_chosen_arguments(recipe),
-        metrics={key: _format_number(value) for key, value in metrics.items() if _is_number(value)},
-        environment={
-            key.replace("_", " "): value
-            for key, value in versions.items()
-            if value is not None and key not in _ENVIRONMENT_KEYS_LEFT_OUT
-        },
-        has_curve=(folder / "loss.png").is_file(),
-    )
-    aside = folder / ".README.md.writing"
+    run = read_finished_run(run_dir)
+    card = build_model_card(run, name or run.folder.resolve().name, license or run.recipe.get("license"))
+    destination = destination or run.folder / "README.md"
+    aside = destination.with_name(".README.md.writing")
     aside.write_text(str(card), encoding="utf-8")
-    os.replace(aside, folder / "README.md")
-    return folder / "README.md"
+    os.replace(aside, destination)
+    return destination
 
 
-def _read_run(folder: Path) -> list[dict[str, Any]]:
-    """Returns configuration, recipe, versions and metrics of a run."""
-    missing = [name for name in _RUN_FILES if not (folder / name).is_file()]
-    if missing or not list(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"`run_dir` must be the folder of a finished run, got {folder} without "
-            f"{', '.join(missing) or 'weights'}: a card is filled from a run, train one first"
-        )
-    texts = [(folder / name).read_text(encoding="utf-8") for name in _RUN_FILES]
-    return [
-        yaml.safe_load(text) or {} if name.endswith(".yaml") else json.loads(text)
-        for name, text in zip(_RUN_FILES, texts, strict=True)
-    ]
-
-
-def _stage_of_run(folder: Path) -> str | None:
-    """Returns the command that the header of a run's recipe names, which tells pretraining from instruction tuning."""
-    header = (folder / "recipe.yaml").read_text(encoding="utf-8")
-    command = re.search(r"^#\s+kakehashi ([a-z]+) ", header, re.MULTILINE)
-    return command.group(1) if command else None
-
-
-def count_stored_parameters(folder: Path) -> int:
-    """Returns the number of weights stored in a model folder, a tied one once, without loading them.
+def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelCard:
+    """Returns the card of a finished run.
 
     Args:
-        folder: Folder with one or several `.safetensors` files.
+        run: What the run left.
+        name: Name of the model on the Hub, such as `user/name`.
+        license: Licence of the weights, as the Hub spells it; `None` makes the card say nothing of it.
+
+    Raises:
+        ValueError: If its model is of a class without a card, or the file of its evaluations is damaged.
     """
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="np") as weights:
-            # `safe_open` has no length and is no mapping: `keys` is all there is.
-            total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())  # noqa: SIM118
-    return total
+    head = card_head(run.config, run.stage)
+    if head is None:
+        known = ", ".join(list_described_architectures())
+        raise ValueError(f"the model in {run.folder} must be one of {known}, got {run.architecture}")
+    measurements = read_measurements(run.folder)
+    count = count_stored_parameters(run.folder)
+    languages = _as_list(run.recipe.get("language"))
+    return ModelCard.from_template(
+        _card_data(run, head, name, license, measurements),
+        template_str=resources.files("kakehashi.model_cards").joinpath("template.md").read_text(encoding="utf-8"),
+        name=name,
+        license=license or "not stated",
+        is_japanese="ja" in languages,
+        summary=f"A `{run.architecture}` of {count:,} parameters, made by kakehashi.",
+        head=head,
+        usage=head.usage(name),
+        data_sets=describe_data_sets(run.recipe, run.sources("train_files")),
+        data=_describe_files(run),
+        training=_describe_start(run),
+        arguments=_chosen_arguments(run),
+        measurements=[_measurement_row(each) for each in measurements],
+        metrics={key: _format_number(value) for key, value in run.metrics.items() if _is_number(value)},
+        environment={key.replace("_", " "): value for key, value in public_versions(run).items()},
+        plots=[{"title": _title(plot), "file": plot.name} for plot in list_plots(run.folder)],
+    )
+
+
+def list_plots(folder: Path) -> list[Path]:
+    """Returns the pictures that a run drew, the loss curve first."""
+    manifest = folder / "run_files.json"
+    names = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else ["loss.png"]
+    plots = [folder / name for name in names if name.endswith(".png") and (folder / name).is_file()]
+    return sorted(plots, key=lambda plot: (plot.name != "loss.png", plot.name))
+
+
+def _title(plot: Path) -> str:
+    return "Loss during training" if plot.name == "loss.png" else plot.stem.replace("_", " ").capitalize()
 
 
 def _card_data(
-    head: _Head, name: str, recipe: Mapping[str, Any], languages: Sequence[str], licence: str
+    run: FinishedRun, head: CardHead, name: str, license: str | None, measurements: Sequence[Measurement]
 ) -> ModelCardData:
     """Returns the metadata that the Hub reads; what only this machine knows, such as a local folder, stays out."""
-    start = recipe.get("model")
-    data_sets = [source for source in recipe.get("train_files") or [] if _is_hub_id(source)]
+    start = run.recipe.get("model")
+    named = _as_list(run.recipe.get("datasets")) or _as_list(run.recipe.get("train_files"))
+    results = [result for each in measurements for result in to_eval_results(each)]
     return ModelCardData(
         model_name=name,
-        language=list(languages) or None,
-        license=licence,
+        language=_as_list(run.recipe.get("language")) or None,
+        license=license,
         library_name="transformers",
         pipeline_tag=head.pipeline_tag,
         tags=["kakehashi"],
-        base_model=start if start and _is_hub_id(start) else None,
-        datasets=data_sets or None,
+        base_model=start if start and run.is_hub_id(start) else None,
+        datasets=[source for source in named if run.is_hub_id(source)] or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        eval_results=results or None,
     )
 
 
-def _is_hub_id(source: str) -> bool:
-    """Whether a source is `user/name` on the Hub rather than something on this machine."""
-    local = source.startswith(("/", ".", "~")) or any(sign in source for sign in "*?[") or Path(source).exists()
-    return source.count("/") == 1 and not local and not Path(source).suffix
+def to_eval_results(measurement: Measurement) -> list[EvalResult]:
+    """Returns what was measured in the form of the Hub's `model-index`, one result for each measure.
+
+    Args:
+        measurement: From `evaluations.json`.
+    """
+    into = measurement.target_language
+    task = _TASKS.get(measurement.task) or ("translation" if into else "text2text-generation")
+    label = ", ".join(measurement.data)
+    # The Hub's name of a data set, or for a file a word in the same alphabet.
+    kind = measurement.data[0] if len(measurement.data) == 1 else label
+    kind = kind if kind.count("/") == 1 else re.sub(r"[^\w.-]+", "-", kind)
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=kind,
+            dataset_name=label if into is None else f"{label}, into {into}",
+            # Two directions measured on one file differ by this and nothing else.
+            dataset_config=None if into is None else f"to-{into}",
+            dataset_args={"rows": measurement.rows, **measurement.settings},
+            metric_type=_METRIC_TYPES.get(measure, measure),
+            metric_name=measure,
+            metric_value=value,
+        )
+        for measure, value in measurement.scores.items()
+        # How many tokens there were is no quality of the model.
+        if measure != "predicted_tokens"
+    ]
 
 
-def _shown(source: str) -> str:
-    """Returns a source as a stranger may see it: a Hub id whole, of a local path only the last name."""
-    return source if _is_hub_id(source) else Path(source).name
+def _measurement_row(measurement: Measurement) -> dict[str, Any]:
+    """Returns a measurement as the tables of the card show it."""
+    into = measurement.target_language
+    return {
+        "task": measurement.task if into is None else f"translation into {into}",
+        "data": ", ".join(f"`{name}`" for name in measurement.data),
+        "rows": f"{measurement.rows:,}",
+        "settings": ", ".join(f"{key} {value}" for key, value in measurement.settings.items()) or "none",
+        "scores": {measure: _format_number(value) for measure, value in measurement.scores.items()},
+        "date": measurement.date,
+    }
 
 
-def _describe_data(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Returns the names of the data by the role they had."""
-    described = {}
-    for role, key in _DATA_KEYS.items():
-        sources = recipe.get(key) or []
-        sources = [sources] if isinstance(sources, str) else sources
-        if sources:
-            described[role] = [f"`{_shown(source)}`" for source in sources]
-    return described
+def _describe_files(run: FinishedRun) -> dict[str, list[str]]:
+    """Returns the names of the files or data sets by the role they had."""
+    described = {role: [f"`{each}`" for each in run.sources(key)] for role, key in _DATA_KEYS.items()}
+    return {role: names for role, names in described.items() if names}
 
 
-def _describe_start(recipe: Mapping[str, Any]) -> str:
-    """Returns a sentence on the weights that training began from."""
-    start = recipe.get("model")
-    if start:
-        return f"Training started from `{_shown(start)}`."
-    return f"Training started from random weights of the preset `{recipe.get('preset')}`."
+def _describe_start(run: FinishedRun) -> str:
+    """Returns sentences on the weights that training began from, and on how long it took."""
+    start = run.recipe.get("model")
+    came_from = f"`{run.shown(start)}`" if start else f"random weights of the preset `{run.recipe.get('preset')}`"
+    seconds = run.metrics.get("train_runtime")
+    duration = f" It took {_format_duration(seconds)}." if _is_number(seconds) else ""
+    return f"Training started from {came_from}.{duration}"
 
 
-def _chosen_arguments(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the recipe's keys and values, without those that name folders."""
-    return {key: value for key, value in recipe.items() if key not in (*_PATH_KEYS, "output_dir")}
+def _format_duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), _SECONDS_OF_AN_HOUR)
+    minutes, seconds = divmod(rest, 60)
+    parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
+    return " ".join(f"{amount} {unit}" for amount, unit in parts if amount) or "less than a second"
+
+
+def public_versions(run: FinishedRun) -> dict[str, Any]:
+    """Returns hardware, packages and commit of a run, without what names a machine or a person."""
+    known = {key: value for key, value in run.versions.items() if value is not None}
+    return {key: value for key, value in known.items() if key not in _ENVIRONMENT_KEYS_LEFT_OUT}
+
+
+def public_recipe(run: FinishedRun) -> dict[str, Any]:
+    """Returns the recipe of a run as a stranger may see it: of every path the last name, and no secret.
+
+    Args:
+        run: What the run left.
+    """
+    kept = {key: value for key, value in run.recipe.items() if key not in _KEYS_OF_ONE_MACHINE}
+    shown = {key: run.sources(key) for key in _DATA_KEYS.values() if kept.get(key)}
+    shown |= {key: run.shown(kept[key]) for key in ("model", "tokenizer") if kept.get(key)}
+    return {key: shown.get(key, without_folders(value)) for key, value in kept.items()}
+
+
+def _chosen_arguments(run: FinishedRun) -> dict[str, str]:
+    """Returns the recipe's keys and values for the card's table, without those shown elsewhere on the card."""
+    kept = {key: value for key, value in public_recipe(run).items() if key not in _KEYS_SHOWN_ELSEWHERE}
+    # A bar or a line break would end the cell of the table.
+    return {key: " ".join(str(value).replace("|", "\\|").split()) for key, value in kept.items()}
+
+
+def without_folders(value: Any) -> Any:
+    """Returns a recipe's value with every absolute path in it cut to its last name.
+
+    Args:
+        value: A value as YAML reads it; lists and mappings are gone through.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(each) for each in value]
+    is_path = isinstance(value, str) and re.match(r"^(/|~|[A-Za-z]:[\\/])\S+$", value)
+    return Path(value.replace("\\", "/")).name if is_path else value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -241,13 +251,3 @@ def _format_number(value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
-
-
-def _usage(head: _Head, name: str) -> str:
-    """Returns Python that loads the model from the Hub and calls it once."""
-    return (
-        f"from transformers import {head.auto_class}, AutoTokenizer\n\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({json.dumps(name)})\n"
-        f"model = {head.auto_class}.from_pretrained({json.dumps(name)}, trust_remote_code=True)\n"
-        f"{head.call}"
-    )

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +36,7 @@ from kakehashi.training.metrics import load_metric
 from kakehashi.training.pretrain import run_pretrain
 from kakehashi.training.recipe import parse_recipe, read_recipe
 from kakehashi.training.sample_corpus import write_sample_corpus
+from kakehashi.training.stranger import ask_stranger
 
 VOCAB_SIZE = 3072
 NUM_SENTINELS = 32
@@ -254,24 +252,3 @@ def direction(language: str) -> str:
     """How a direction of translation is called, such as `en → ja` for the target language `ja`."""
     source, target, _ = LANGUAGES[language]
     return f"{source} → {target}"
-
-
-def ask_stranger(request: dict[str, Any]) -> dict[str, Any]:
-    """Runs `load_without_kakehashi.py` in a fresh process.
-
-    Args:
-        request: What to load and ask, as that file describes.
-
-    Raises:
-        RuntimeError: If a folder does not load; the message ends with what the process said.
-    """
-    program = Path(__file__).with_name("load_without_kakehashi.py")
-    with tempfile.TemporaryDirectory() as folder:
-        request_file = Path(folder) / "request.json"
-        request_file.write_text(json.dumps(request), encoding="utf-8")
-        finished = subprocess.run(
-            [sys.executable, "-I", str(program), str(request_file)], capture_output=True, text=True, check=False
-        )
-    if finished.returncode:
-        raise RuntimeError(f"a folder did not load without kakehashi: {finished.stderr[-2000:]}")
-    return json.loads(finished.stdout)

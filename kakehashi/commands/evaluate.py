@@ -67,7 +67,8 @@ def evaluate(
 
     A classifier is measured by accuracy and macro-F1 on rows with a text and a label. A model that writes is measured
     by exact match, chrF and BLEU on rows with a question and its answer (messages, instruction/output,
-    prompt/completion, or two columns), and by perplexity on rows with a text alone.
+    prompt/completion, or two columns), and by perplexity on rows with a text alone. If MODEL is the folder of a run,
+    the numbers are also kept in its evaluations.json, for the model card.
     """
     silence_libraries()
     from kakehashi.training import inference
@@ -79,6 +80,7 @@ def evaluate(
     network, tokenizer = load(model, device=device.argument, dtype=dtype.argument, trust_remote_code=trust_remote_code)
     language = None if to is None else to.value
     columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
+    answering: dict[str, Any] = {}
     with _progress_bar(len(rows)) as on_batch:
         subject = _Subject(network, tokenizer, rows, data, {"batch_size": batch_size, "on_batch": on_batch})
         if is_classifier:
@@ -87,9 +89,12 @@ def evaluate(
             _require_weights(model)
             evaluation = subject.measure_text(text_column)
         else:
-            subject.settings |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+            answering = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+            subject.settings |= answering
             evaluation = subject.measure_answers(language, columns)
-    _report(evaluation, {"model": model, "data": data, "rows": len(rows)}, output, predictions)
+    about = {"model": model, "data": data, "rows": len(rows)}
+    _report(evaluation, about, output, predictions)
+    _keep_for_the_card(evaluation, about, language, answering)
 
 
 def _require_weights(model: str) -> None:
@@ -156,6 +161,25 @@ def _report(evaluation: "Evaluation", about: dict[str, Any], output: Path | None
     if predictions is not None:
         _write_lines(predictions, (json.dumps(each, ensure_ascii=False) for each in evaluation.predictions))
     typer.echo(result)
+
+
+def _keep_for_the_card(
+    evaluation: "Evaluation", about: dict[str, Any], language: str | None, settings: dict[str, Any]
+) -> None:
+    """Leaves the numbers beside the weights they were measured on, if those are the weights of a run."""
+    from kakehashi.training.evaluations import EVALUATIONS_FILE, Measurement, keep_measurement
+    from kakehashi.training.finished_run import is_finished_run, read_finished_run
+
+    if not is_finished_run(about["model"]):
+        return
+    run = read_finished_run(about["model"])
+    names = [run.shown(source) for source in about["data"]]
+    measured = Measurement(evaluation.task, names, about["rows"], evaluation.scores, language, settings)
+    try:
+        keep_measurement(run.folder, measured)
+    except OSError as error:
+        # The numbers are printed already; a folder that cannot be written to loses only the card's copy.
+        typer.echo(f"{run.folder / EVALUATIONS_FILE} was not written: {error.strerror}", err=True)
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
