@@ -33,8 +33,14 @@ if TYPE_CHECKING:
         KakehashiModel,
     )
     from kakehashi.tokenization import train_tokenizer
+    from kakehashi.training.embedding import embed_texts
     from kakehashi.training.export.engines import export_model
-    from kakehashi.training.inference import generate_texts, load_for_classification, load_for_generation
+    from kakehashi.training.inference import (
+        generate_texts,
+        load_for_classification,
+        load_for_embedding,
+        load_for_generation,
+    )
     from kakehashi.training.labelling import classify_texts
 
 __version__ = "0.1.0"
@@ -50,18 +56,22 @@ __all__ = [
     "KakehashiModel",
     "__version__",
     "classify_texts",
+    "embed_texts",
     "export_model",
     "generate_texts",
     "load_for_classification",
+    "load_for_embedding",
     "load_for_generation",
     "train_tokenizer",
 ]
 
 _HOME_OF_NAME = {
     "classify_texts": "kakehashi.training.labelling",
+    "embed_texts": "kakehashi.training.embedding",
     "export_model": "kakehashi.training.export.engines",
     "generate_texts": "kakehashi.training.inference",
     "load_for_classification": "kakehashi.training.inference",
+    "load_for_embedding": "kakehashi.training.inference",
     "load_for_generation": "kakehashi.training.inference",
     "train_tokenizer": "kakehashi.tokenization",
 }

@@ -1,8 +1,9 @@
 """Loading a trained model for use, and running texts through it in batches.
 
-`load_for_generation` and `load_for_classification` check a folder before the weights are read, so that each thing
-that can be wrong with it has one message. `generate_texts` sorts by length, so that a batch carries little padding,
-and gives the answers back in the order of the questions; `labelling.py` does the same for labels.
+`load_for_generation`, `load_for_classification` and `load_for_embedding` check a folder before the weights are read,
+so that each thing that can be wrong with it has one message. `generate_texts` sorts by length, so that a batch carries
+little padding, and gives the answers back in the order of the questions; `labelling.py` does the same for labels,
+`embedding.py` for vectors.
 """
 
 import logging
@@ -18,6 +19,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -105,6 +107,34 @@ def load_for_classification(
             "classifier from it with `kakehashi classify`"
         )
     return _load(model, AutoModelForSequenceClassification, config, device, dtype, trust_remote_code)
+
+
+def load_for_embedding(
+    model: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Returns the encoder of a model, whatever head it was trained with, and its tokenizer.
+
+    Args:
+        model: A model folder or a Hub id.
+        device: Where to run; `None` takes the accelerator if there is one.
+        dtype: Number format of the weights, such as `"bfloat16"`; `None` keeps the stored one.
+        trust_remote_code: Whether to run the code that comes with a model Transformers and kakehashi do not know.
+
+    Raises:
+        ValueError: As `load_for_generation`, or if the model has no encoder or is exported.
+        OSError: If the Hub cannot be reached.
+    """
+    config = _load_config(model, trust_remote_code)
+    if engine_of(model) is not None:
+        raise ValueError(f"`model` must be a trained folder or a Hub id, but {model} is exported")
+    architecture = _architecture(config)
+    if architecture.endswith("ForCausalLM") or (config.is_decoder and not config.is_encoder_decoder):
+        raise ValueError(f"`model` must have an encoder, but {model} is a {architecture}")
+    return _load(model, AutoModelForTextEncoding, config, device, dtype, trust_remote_code)
 
 
 def load_for_export(model: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
