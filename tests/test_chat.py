@@ -153,3 +153,14 @@ def test_the_causal_copy_opens_with_bos_and_closes_each_answer(tokenizer, tmp_pa
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded("cats")["input_ids"] == [1, *plain]
     assert loaded.chat_template == causal.chat_template
+
+
+def test_the_causal_copy_marks_each_answer_with_its_end_as_what_is_to_be_learnt(tokenizer):
+    causal = for_causal_lm(tokenizer)
+    parts = [{"type": "text", "text": "I am"}, {"type": "text", "text": " </s> fine."}]
+    messages = [SYSTEM, USER, ANSWER, USER, {"role": "assistant", "content": parts}]
+    read = causal.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)
+    marked = zip(read["input_ids"], read["assistant_masks"], strict=True)
+    learnt = [token_id for token_id, is_answer in marked if is_answer]
+    assert tokenizer.decode(learnt).replace("\u2060", "") == "私は猫が大好きです。</s>I am </s> fine.</s>"
+    assert learnt.count(causal.eos_token_id) == 2

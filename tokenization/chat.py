@@ -42,6 +42,10 @@ _TURNS = """\
     {{- raise_exception('`role` of a message must be one of system, user, assistant, got ' ~ message['role']) -}}
   {%- endif -%}
   {{- markers[message['role']] -}}
+CONTENT{%- endfor -%}
+""".replace("ROLE_TOKENS", str(ROLE_TOKENS))
+
+_CONTENT = """\
   {%- if message['content'] is string -%}
     {{- message['content'] PLAIN -}}
   {%- else -%}
@@ -51,9 +55,17 @@ _TURNS = """\
     {%- endfor -%}
     {{- joined.text PLAIN -}}
   {%- endif -%}
-  AFTER_TURN
-{%- endfor -%}
-""".replace("ROLE_TOKENS", str(ROLE_TOKENS))
+"""
+
+# What stands between the marks of a generation is what `return_assistant_tokens_mask` counts as the answer.
+_CONTENT_AND_ANSWER = f"""\
+  {{%- if message['role'] == 'assistant' -%}}
+  {{%- generation -%}}
+{_CONTENT}  {{{{- 'EOS' -}}}}
+  {{%- endgeneration -%}}
+  {{%- else -%}}
+{_CONTENT}  {{%- endif -%}}
+""".replace("EOS", EOS_TOKEN)
 
 
 def chat_template(extra_special_tokens: Sequence[str] = ()) -> str:
@@ -64,31 +76,32 @@ def chat_template(extra_special_tokens: Sequence[str] = ()) -> str:
     Args:
         extra_special_tokens: special tokens beside our own; a content cannot forge them either.
     """
-    return _turns(extra_special_tokens, after="") + "{{- 'EOS' -}}".replace("EOS", EOS_TOKEN)
+    return _turns(extra_special_tokens, _CONTENT) + "{{- 'EOS' -}}".replace("EOS", EOS_TOKEN)
 
 
 def causal_lm_chat_template(extra_special_tokens: Sequence[str] = ()) -> str:
     """Returns the template that renders a whole conversation as one sequence; each answer ends with `</s>`.
 
+    It marks the answers, so that trainers can take them alone as labels (`assistant_only_loss` in TRL).
+
     Args:
         extra_special_tokens: as for `chat_template`.
     """
-    after = "  {%- if message['role'] == 'assistant' -%}{{- 'EOS' -}}{%- endif -%}\n".replace("EOS", EOS_TOKEN)
     prompt = "{%- if add_generation_prompt -%}{{- 'ASSISTANT' -}}{%- endif -%}"
     return (
         "{{- 'BOS' -}}\n".replace("BOS", BOS_TOKEN)
-        + _turns(extra_special_tokens, after)
+        + _turns(extra_special_tokens, _CONTENT_AND_ANSWER)
         + prompt.replace("ASSISTANT", ROLE_TOKENS["assistant"])
     )
 
 
-def _turns(extra_special_tokens: Sequence[str], after: str) -> str:
+def _turns(extra_special_tokens: Sequence[str], content: str) -> str:
     # A chain of Jinja filters that leaves no special token of a content whole.
     plain = "".join(
         f" | replace('{marker}', '{marker[0]}{_WORD_JOINER}{marker[1:]}')"
         for marker in (*_MARKERS, *extra_special_tokens)
     )
-    return _TURNS.replace(" PLAIN", plain).replace("  AFTER_TURN\n", after)
+    return _TURNS.replace("CONTENT", content).replace(" PLAIN", plain)
 
 
 CHAT_TEMPLATE: Final = chat_template()
