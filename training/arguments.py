@@ -15,6 +15,7 @@ from kakehashi.training.card_arguments import CardArguments
 from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
 
 BALANCED = "balanced"
+DEFAULT_SEEDS = 5
 OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
 
 # Where our defaults differ from those of `Seq2SeqTrainingArguments`; a recipe may still set each of them.
@@ -231,9 +232,28 @@ class ClassifyArguments(StageArguments):
         },
     )
 
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "Run so many times, each on all rows but those of one fold, which it is tested on; "
+            "each run has a folder of its own."
+        },
+    )
+    shots: int | None = field(
+        default=None,
+        metadata={"help": "Train on so many rows of each label only, drawn anew in each of `seeds` runs."},
+    )
+    seeds: int = field(default=DEFAULT_SEEDS, metadata={"help": "Runs of `shots`."})
+
     def __post_init__(self) -> None:
-        """Checks the weights, which the command line gives as text."""
+        """Checks how often to run, and the weights, which the command line gives as text."""
         super().__post_init__()
+        if self.folds is not None and self.shots is not None:
+            raise ValueError(f"`folds` must be left out with `shots`, got {self.folds} and {self.shots}")
+        for name, least in (("folds", 2), ("shots", 1), ("seeds", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}")
         if self.class_weights in (None, BALANCED):
             return
         self.class_weights = _mapping(self.class_weights, "class_weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
@@ -17,54 +18,85 @@ from transformers import (
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
 from kakehashi.training.documents import require_columns
-from kakehashi.training.examples import collect_label_names, find_problem_type, tokenize_classification
+from kakehashi.training.examples import find_class_names, find_problem_type, tokenize_classification
 from kakehashi.training.label_quality import make_compute_metrics, require_known_metric
+from kakehashi.training.length_statistics import take_lengths
+from kakehashi.training.processes import first_process_first
+from kakehashi.training.recovery import recovering
+from kakehashi.training.repeats import is_repeated, run_repeats
 from kakehashi.training.run import build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
-from kakehashi.training.splits import load_splits
+from kakehashi.training.splits import Splits, load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
 
+@recovering
 def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
-    """Tunes a pretrained encoder to classify texts.
+    """Tunes a pretrained encoder to classify texts, once or several times.
 
     Args:
         arguments: The stage's keys of the recipe.
         training_arguments: Trainer's keys of the recipe.
 
     Returns:
-        The content of `metrics.json`: accuracy and macro-F1 as `eval_*`, and as `test_*` where there are test files.
+        The content of `metrics.json`: the scores of the labels' kind as `eval_*`, and as `test_*` where there are test
+        files. Of several runs the mean and the standard deviation of each score.
 
     Raises:
         ValueError: If the recipe, its data or its model cannot be used; the message names the key.
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
-    # 1. The folder first: nobody should wait for data to hear that the run may not start.
-    checkpoint = open_run_folder(arguments, training_arguments)
-    set_seed(training_arguments.seed)
+    if is_repeated(arguments):
+        return run_repeats(arguments, training_arguments, train_classifier)
+    return train_classifier(arguments, training_arguments)
 
-    # 2. Rows, whose training labels are the classes.
-    splits = load_splits(arguments, training_arguments.seed)
-    columns = [arguments.text_column, arguments.label_column]
-    require_columns(splits.train, columns, arguments.train_files or [])
-    problem_type = find_problem_type(splits.train, arguments.label_column)
-    require_known_metric(training_arguments, problem_type)
-    names = [] if problem_type == "regression" else collect_label_names(splits.train, arguments.label_column)
 
-    # 3. Tokenizer and configuration, which takes the names of the classes.
-    tokenizer = load_tokenizer(arguments)
-    config = load_config(arguments, tokenizer)
-    name_classes(config, names, problem_type)
+def train_classifier(
+    arguments: ClassifyArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    splits: Splits | None = None,
+    names: list[str] | None = None,
+) -> dict[str, Any]:
+    """Tunes a pretrained encoder on given rows.
 
-    # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
-    train_dataset, validation_dataset, test_dataset = (
-        _tokenize(rows, files, tokenizer, arguments, names, problem_type)
-        for rows, files in (
-            (splits.train, arguments.train_files),
-            (splits.validation, arguments.validation_files),
-            (splits.test, arguments.test_files),
-        )
-    )
+    Args:
+        arguments: The stage's keys of the recipe.
+        training_arguments: Trainer's keys of the recipe.
+        splits: The rows; None reads those that the recipe names.
+        names: Names of the classes; None takes those of the training rows.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        ValueError: As `run_classify`.
+    """
+    # Of several processes the first one prepares the data, the others find it in the cache.
+    with first_process_first(training_arguments):
+        # 1. The folder first: nobody should wait for data to hear that the run may not start.
+        checkpoint = open_run_folder(arguments, training_arguments)
+        set_seed(training_arguments.seed)
+
+        # 2. Rows, whose training labels are the classes.
+        splits = splits or load_splits(arguments, training_arguments.seed)
+        columns = [arguments.text_column, arguments.label_column]
+        require_columns(splits.train, columns, arguments.train_files or [])
+        problem_type = find_problem_type(splits.train, arguments.label_column)
+        require_known_metric(training_arguments, problem_type)
+        if names is None:
+            names = find_class_names(splits.train, arguments.label_column)
+
+        # 3. Tokenizer and configuration, which takes the names of the classes.
+        tokenizer = load_tokenizer(arguments)
+        config = load_config(arguments, tokenizer)
+        name_classes(config, names, problem_type)
+
+        # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
+        tokenize = partial(_tokenize, tokenizer, arguments, names, problem_type)
+        train_dataset = tokenize(splits.train, arguments.train_files, keep_lengths=True)
+        validation_dataset = splits.validation and tokenize(splits.validation, arguments.validation_files)
+        test_dataset = splits.test and tokenize(splits.test, arguments.test_files)
+        train_dataset, lengths = take_lengths(train_dataset, source=arguments.max_length)
 
     # 5. The model: a pretrained encoder under a new head.
     model = start_model(AutoModelForSequenceClassification, config, arguments)
@@ -85,7 +117,7 @@ def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTraini
         compute_loss_func=_choose_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )
     train(run, checkpoint)
-    return finish_run(run)
+    return finish_run(run, lengths)
 
 
 def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) -> None:
@@ -105,29 +137,26 @@ def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) 
 def _choose_loss(
     arguments: ClassifyArguments,
     training_arguments: Seq2SeqTrainingArguments,
-    examples: Dataset | None,
+    examples: Dataset,
     names: list[str],
     problem_type: str,
 ) -> ClassificationLoss | None:
     """Returns a loss with the weights and the smoothing of the recipe; None for the model's own."""
-    # There are training rows, or `load_splits` would have refused.
-    assert examples is not None
     weights = find_class_weights(arguments.class_weights, examples, names, problem_type)
     smoothing = training_arguments.label_smoothing_factor
     return None if weights is None and not smoothing else ClassificationLoss(problem_type, weights, smoothing)
 
 
 def _tokenize(
-    rows: Dataset | None,
-    files: list[str] | None,
     tokenizer: PreTrainedTokenizerBase,
     arguments: ClassifyArguments,
     names: list[str],
     problem_type: str,
-) -> Dataset | None:
-    """Returns texts as ids with the ids of their labels; None if there are no rows."""
-    if rows is None:
-        return None
+    rows: Dataset,
+    files: list[str] | None,
+    keep_lengths: bool = False,
+) -> Dataset:
+    """Returns texts as ids with the ids of their labels."""
     files = files or arguments.train_files or []
     require_columns(rows, [arguments.text_column, arguments.label_column], files)
     try:
@@ -140,6 +169,7 @@ def _tokenize(
             problem_type=problem_type,
             max_length=arguments.max_length,
             num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+            keep_lengths=keep_lengths,
         )
     except ValueError as error:
         raise ValueError(f"{', '.join(files)}: {error}") from error

@@ -40,6 +40,7 @@ from kakehashi.training.objectives import IGNORED_LABEL
 __all__ = [
     "InstructionColumns",
     "collect_label_names",
+    "find_class_names",
     "find_problem_type",
     "read_instruction_row",
     "tokenize_classification",
@@ -49,11 +50,13 @@ __all__ = [
 
 Columns: TypeAlias = dict[str, list[Any]]
 
+LENGTH_COLUMNS = ["source_length", "target_length"]
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 logger = logging.getLogger(__name__)
 
 _IDS = List(Value("int32"))
+_LENGTH = Value("int32")
 # What became of an example; a column of its own holds it until it is counted.
 _WHOLE, _SOURCE_CUT, _TARGET_CUT, _EMPTY = 0, 1, 2, 4
 _SHOWN_LABELS = 30
@@ -117,6 +120,7 @@ def tokenize_instructions(
     max_target_length: int,
     is_encoder_decoder: bool = True,
     num_proc: int | None = None,
+    keep_lengths: bool = False,
 ) -> Dataset:
     """Returns instructions and their answers as ids; only the answer is to be predicted.
 
@@ -140,6 +144,8 @@ def tokenize_instructions(
         max_target_length: Most tokens of the answer, special tokens included.
         is_encoder_decoder: The shape of the model.
         num_proc: Processes that tokenize; None means this one.
+        keep_lengths: Whether each example also says, as `source_length` and `target_length`, how long it was before
+            anything was cut; for `take_lengths`.
 
     Returns:
         Examples with `input_ids`, shape (source_length,), and `labels`, shape (target_length,); for a decoder-only
@@ -160,13 +166,15 @@ def tokenize_instructions(
         contents = [[*map(message_text, messages), target] for messages, target in conversations]
         # One call for the whole batch: each call of the tokenizer has a price of its own.
         ids = iter(_encode_texts(tokenizer, list(chain.from_iterable(contents))))
-        examples: Columns = {"input_ids": [], "labels": [], "outcome": []}
+        examples: Columns = {name: [] for name in ("input_ids", "labels", "outcome", *LENGTH_COLUMNS)}
         for conversation, texts in zip(conversations, contents, strict=True):
             *turns, answer = islice(ids, len(texts))
             roles = [message.get("role", "") for message in conversation[0]]
-            source, source_cut = _assemble_source(tokenizer, roles, turns, max_source_length, is_encoder_decoder)
+            source, length = _assemble_source(tokenizer, roles, turns, max_source_length, is_encoder_decoder)
             target = [*answer, tokenizer.eos_token_id]
-            outcome = _SOURCE_CUT * source_cut + _TARGET_CUT * (len(target) > max_target_length)
+            outcome = _SOURCE_CUT * (length > max_source_length) + _TARGET_CUT * (len(target) > max_target_length)
+            examples["source_length"].append(length)
+            examples["target_length"].append(len(target))
             target = target[:max_target_length]
             examples["input_ids"].append(source if is_encoder_decoder else source + target)
             examples["labels"].append(target if is_encoder_decoder else [IGNORED_LABEL] * len(source) + target)
@@ -174,8 +182,9 @@ def tokenize_instructions(
         return examples
 
     settings = (columns, max_source_length, max_target_length, is_encoder_decoder)
-    features = {"input_ids": _IDS, "labels": _IDS}
+    features = {"input_ids": _IDS, "labels": _IDS, **dict.fromkeys(LENGTH_COLUMNS, _LENGTH)}
     examples, outcomes = _map(rows.select_columns(used), encode, tokenizer, settings, features, num_proc)
+    examples = examples if keep_lengths else examples.remove_columns(LENGTH_COLUMNS)
     total = f"of {len(outcomes)}"
     _warn(outcomes, _SOURCE_CUT, f"{total} sources are longer than {max_source_length} tokens and were cut")
     _warn(outcomes, _TARGET_CUT, f"{total} targets are longer than {max_target_length} tokens and were cut")
@@ -224,6 +233,17 @@ def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
     return [str(label) for label in sorted(flat)]
 
 
+def find_class_names(rows: Dataset, label_column: str) -> list[str]:
+    """Returns the names of the classes as `collect_label_names`, none where the labels are numbers to be met.
+
+    Args:
+        rows: Rows of text and label, for training.
+        label_column: Column of the labels.
+    """
+    is_regression = find_problem_type(rows, label_column) == "regression"
+    return [] if is_regression else collect_label_names(rows, label_column)
+
+
 def tokenize_classification(
     rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
@@ -234,6 +254,7 @@ def tokenize_classification(
     problem_type: str = "single_label_classification",
     max_length: int,
     num_proc: int | None = None,
+    keep_lengths: bool = False,
 ) -> Dataset:
     """Returns texts as ids with `</s>`, each with its label, for `transformers.DataCollatorWithPadding`.
 
@@ -254,6 +275,8 @@ def tokenize_classification(
         problem_type: One of `PROBLEM_TYPES`, as Transformers understands it.
         max_length: Most tokens of a text, special tokens included.
         num_proc: Processes that tokenize; None means this one.
+        keep_lengths: Whether each example also says, as `source_length`, how long it was before it was cut; for
+            `take_lengths`.
 
     Returns:
         Examples with `input_ids`, shape (length,), and `labels`: an id, a float, or floats of shape (num_labels,).
@@ -275,17 +298,19 @@ def tokenize_classification(
             texts.append(as_text({text_column: text}, text_column))
         options: dict[str, Any] = {"split_special_tokens": True, "verbose": False}
         ids = tokenizer(texts, **options)["input_ids"] if texts else []
-        outcomes = [_SOURCE_CUT * (len(each) > max_length) for each in ids]
+        lengths = [len(each) for each in ids]
+        outcomes = [_SOURCE_CUT * (length > max_length) for length in lengths]
         # The tokenizer itself knows which of its special tokens have to survive a cut.
         for place in np.flatnonzero(outcomes):
             ids[place] = tokenizer(texts[place], truncation=True, max_length=max_length, **options)["input_ids"]
         labels = [encode_label(label, index) for index, label in zip(indices, batch[label_column], strict=True)]
-        return {"input_ids": ids, "labels": labels, "outcome": outcomes}
+        return {"input_ids": ids, "labels": labels, "outcome": outcomes, "source_length": lengths}
 
     settings = (text_column, label_column, tuple(label_names), problem_type, max_length)
-    features = {"input_ids": _IDS, "labels": label_feature}
+    features = {"input_ids": _IDS, "labels": label_feature, "source_length": _LENGTH}
     used = rows.select_columns([text_column, label_column])
     examples, outcomes = _map(used, encode, tokenizer, settings, features, num_proc)
+    examples = examples if keep_lengths else examples.remove_columns("source_length")
     _warn(outcomes, _SOURCE_CUT, f"of {len(rows)} texts are longer than {max_length} tokens and were cut")
     return examples
 
@@ -322,8 +347,8 @@ def _assemble_source(
     contents: Sequence[list[int]],
     max_length: int,
     is_encoder_decoder: bool,
-) -> tuple[list[int], bool]:
-    """Returns the ids before an answer, in the order of the chat templates, and whether some had to go."""
+) -> tuple[list[int], int]:
+    """Returns the ids before an answer, in the order of the chat templates, and their number before some had to go."""
     eos = tokenizer.eos_token_id
     head = [] if is_encoder_decoder else [tokenizer.bos_token_id]
     tail = [eos] if is_encoder_decoder else [role_id(tokenizer, "assistant")]
@@ -338,7 +363,7 @@ def _assemble_source(
         if sum(len(turns[each]) for each in dropped) < excess:
             dropped.add(place)
     kept = [turn for place, turn in enumerate(turns) if place not in dropped]
-    return [*head, *islice(chain.from_iterable(kept), room), *tail], excess > 0
+    return [*head, *islice(chain.from_iterable(kept), room), *tail], max_length + excess
 
 
 def _label_encoder(

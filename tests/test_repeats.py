@@ -1,0 +1,164 @@
+"""Folds and few shots: which rows each part has, what is kept, and the spread of the scores."""
+
+import json
+import statistics
+
+import pytest
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+
+from kakehashi.training.arguments import ClassifyArguments
+from kakehashi.training.classify import run_classify, train_classifier
+from kakehashi.training.recipe import parse_recipe
+from kakehashi.training.repeats import cut_parts, run_repeats, show_summary, summarize
+from kakehashi.training.splits import Splits
+
+
+@pytest.fixture
+def splits():
+    """Thirty rows of three labels, of which one is rare."""
+    labels = ["a"] * 15 + ["b"] * 12 + ["c"] * 3
+    return Splits(Dataset.from_dict({"text": [f"text {i}" for i in range(30)], "label": labels}), None, None)
+
+
+def parts_of(splits, **keys):
+    return list(cut_parts(splits, ClassifyArguments(**keys), 0))
+
+
+def test_every_row_is_tested_on_once_and_every_fold_has_its_share_of_each_label(splits):
+    parts = parts_of(splits, folds=3)
+    assert [part.name for part in parts] == ["fold-1", "fold-2", "fold-3"]
+    tested = [text for part in parts for text in part.splits.test["text"]]
+    assert sorted(tested) == sorted(splits.train["text"])
+    for part in parts:
+        assert not set(part.splits.train["text"]) & set(part.splits.test["text"])
+        assert [list(part.splits.test["label"]).count(label) for label in "abc"] == [5, 4, 1]
+    again = parts_of(splits, folds=3)
+    assert [part.splits.test["text"][:] for part in parts] == [part.splits.test["text"][:] for part in again]
+
+
+def test_other_labels_are_folded_without_shares():
+    rows = Dataset.from_dict({"text": ["x"] * 4, "label": [0.1, 0.2, 0.3, 0.4]})
+    parts = parts_of(Splits(rows, None, None), folds=2)
+    assert sorted(label for part in parts for label in part.splits.test["label"]) == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_few_rows_of_each_label_are_drawn_anew_for_each_seed(splits):
+    parts = parts_of(splits, shots=4, seeds=3)
+    assert [(part.name, part.seed) for part in parts] == [("seed-1", 0), ("seed-2", 1), ("seed-3", 2)]
+    for part in parts:
+        assert [list(part.splits.train["label"]).count(label) for label in "abc"] == [4, 4, 3]
+        assert len(part.splits.test) == 30 - 11
+    assert parts[0].splits.train["text"][:] != parts[1].splits.train["text"][:]
+    own = Dataset.from_dict({"text": ["t"], "label": ["a"]})
+    assert parts_of(Splits(splits.train, None, own), shots=1, seeds=1)[0].splits.test is own
+
+
+def test_rows_that_cannot_be_divided_are_told(splits, capsys):
+    parts_of(splits, folds=5)
+    assert "some labels have fewer rows than there are folds (5)" in capsys.readouterr().err
+    for keys, message in [
+        ({"folds": 20}, "`folds` must be fewer for 30 rows, got 20"),
+        ({"shots": 15}, "`shots` must leave rows to test on, .* got 15 of 30 rows"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            parts_of(splits, **keys)
+    with pytest.raises(ValueError, match="`test_files` must be left out with `folds`"):
+        parts_of(Splits(splits.train, None, splits.train), folds=2)
+    with pytest.raises(ValueError, match="`shots` needs rows with one label each"):
+        parts_of(Splits(Dataset.from_dict({"label": [0.5]}), None, None), shots=1)
+    for keys, message in [
+        ({"folds": 1}, "`folds` must be at least 2, got 1"),
+        ({"seeds": 0}, "`seeds` must be at least 1, got 0"),
+        ({"folds": 2, "shots": 2}, "`folds` must be left out with `shots`"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ClassifyArguments(**keys)
+
+
+def test_the_summary_has_mean_and_spread_of_each_score(capsys):
+    measured = {
+        "fold-1": {"steps": 3, "test_accuracy": 0.5, "test_runtime": 1.0},
+        "fold-2": {"steps": 3, "test_accuracy": 0.7, "test_runtime": 2.0},
+    }
+    summary = summarize(measured)
+    spread = statistics.stdev([0.5, 0.7])
+    assert summary == {"test_accuracy": {"mean": pytest.approx(0.6), "std": spread, "values": [0.5, 0.7]}}
+    show_summary(summary, "2 runs")
+    assert f"0.6000 ± {spread:.4f}" in capsys.readouterr().err
+    assert summarize({"seed-1": measured["fold-1"]})["test_accuracy"]["std"] == 0.0
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_model_dir, tiny_sentences):
+    rows = [f"{text}\t{'en' if index < 5 else 'ja'}" for index, text in enumerate(tiny_sentences)]
+    (tmp_path / "rows.tsv").write_text("\n".join(["text\tlabel", *rows, ""]), encoding="utf-8")
+    return {
+        "model": str(tiny_model_dir),
+        "train_files": [str(tmp_path / "rows.tsv")],
+        "max_steps": 2,
+        "save_strategy": "no",
+        "max_length": 32,
+        "disable_tqdm": True,
+        "output_dir": str(tmp_path / "run"),
+    }
+
+
+def parse(recipe, **keys):
+    return parse_recipe(ClassifyArguments, {**recipe, **keys})
+
+
+def test_each_fold_leaves_a_model_folder_and_all_of_them_a_summary(recipe, tmp_path, tiny_sentences):
+    metrics = run_classify(*parse(recipe, folds=2))
+    assert {"test_accuracy_mean", "test_accuracy_std", "test_macro_f1_mean"} <= set(metrics)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "fold-1",
+        "fold-2",
+        "recipe.yaml",
+        "run_files.json",
+        "summary.json",
+    }
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    scores = [json.loads((tmp_path / "run" / f"fold-{each}" / "metrics.json").read_text()) for each in (1, 2)]
+    assert summary["scores"]["test_accuracy"]["values"] == [each["test_accuracy"] for each in scores]
+    assert (summary["parts"], summary["of"]) == (2, 2)
+    config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "fold-2").config
+    assert config.id2label == {0: "en", 1: "ja"}
+    with pytest.raises(ValueError, match="`output_dir` must be empty"):
+        run_classify(*parse(recipe, folds=2))
+    run_classify(*parse(recipe, shots=2, seeds=1, overwrite=True))
+    assert not (tmp_path / "run" / "fold-1").exists() and (tmp_path / "run" / "seed-1" / "metrics.json").exists()
+
+
+def test_complete_folds_are_kept_and_the_others_gone_on_with(recipe, tmp_path, capsys):
+    trained = []
+
+    def train_until_the_second(arguments, training_arguments, splits, names):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(training_arguments.output_dir)
+        return train_classifier(arguments, training_arguments, splits, names)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_repeats(*parse(recipe, folds=2), train_until_the_second)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["parts"] == 1
+    first = (tmp_path / "run" / "fold-1" / "metrics.json").read_bytes()
+    with pytest.raises(ValueError, match=r"`max_steps` must be that of the parts that are kept, 2 in .*fold-1, got 3"):
+        run_classify(*parse(recipe, folds=2, max_steps=3, resume_from_checkpoint="newest"))
+    capsys.readouterr()
+    run_classify(*parse(recipe, folds=2, resume_from_checkpoint="newest"))
+    assert "fold-1 is complete already, kept" in capsys.readouterr().err
+    assert (tmp_path / "run" / "fold-1" / "metrics.json").read_bytes() == first
+    assert (tmp_path / "run" / "fold-2" / "metrics.json").exists()
+
+
+def test_a_fold_cut_off_after_a_checkpoint_goes_on_from_it(recipe, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("kakehashi.training.classify.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_classify(*parse(recipe, folds=2, save_strategy="steps", save_steps=1))
+    capsys.readouterr()
+    run_classify(*parse(recipe, folds=2, save_strategy="steps", save_steps=1, resume_from_checkpoint="newest"))
+    assert "going on from" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`--resume` needs the parts of an earlier run in `output_dir`, got none"):
+        run_classify(*parse(recipe, folds=2, output_dir=str(tmp_path), resume_from_checkpoint="newest"))
