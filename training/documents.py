@@ -128,7 +128,7 @@ def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iter
         ValueError: As for `load_rows` and `require_columns`, or a value is not text, or nothing is written at all.
     """
     dataset = _open_rows(paths, "train", streaming=True)
-    with _readable_errors(paths):
+    with readable_errors(paths):
         require_columns(dataset, [text_column], paths)
         is_empty = True
         for batch in dataset.select_columns([text_column]).iter(batch_size=1000):
@@ -194,7 +194,7 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
         "tsv": lambda: _table_options(files, {"sep": "\t", "quoting": _QUOTE_NONE}),
         "parquet": dict,
     }
-    with _readable_errors(files):
+    with readable_errors(files):
         dataset: Dataset | IterableDataset = load_dataset(
             "csv" if builder == "tsv" else builder,
             # `datasets` reads [ and * in a name as a pattern.
@@ -248,7 +248,7 @@ def _open_bytes(file: str) -> Any:
 
 def _require_content(file: str, builder: str) -> None:
     """Refuses an empty file and one whose first bytes cannot be text."""
-    with _readable_errors([file]), _open_bytes(file) as stream:
+    with readable_errors([file]), _open_bytes(file) as stream:
         start = stream.read(_SNIFFED_BYTES)
     if not start.strip():
         raise ValueError(f"`{file}` is empty.")
@@ -271,7 +271,7 @@ def _table_options(files: Sequence[str], dialect: dict[str, Any]) -> dict[str, A
 
 
 def _read_header(file: str, dialect: dict[str, Any]) -> list[str]:
-    with _readable_errors([file]):
+    with readable_errors([file]):
         first = pd.read_csv(file, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8", **dialect)
     if not isinstance(first.index, pd.RangeIndex):
         # pandas would shift the columns and make the first field a row name.
@@ -298,7 +298,7 @@ def _column_names(dataset: Dataset | IterableDataset) -> list[str]:
 
 
 @contextmanager
-def _readable_errors(paths: str | Sequence[str]) -> Iterator[None]:
+def readable_errors(paths: str | Sequence[str]) -> Iterator[None]:
     """Turns whatever the readers below raise into one ValueError that names the file and the line."""
     verbosity = datasets_logging.get_verbosity()
     # The builders log the failure before they raise it; the user is to read it once.
