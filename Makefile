@@ -54,5 +54,5 @@ $(VENV_PYTHON):
 	  echo "error: $(PYTHON) could not make $(VENV); on Debian and Ubuntu install python3-venv" >&2; exit 1; }
 
 $(INSTALLED): pyproject.toml constraints.txt | $(VENV_PYTHON)
-	$(VENV_PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,onnx,ctranslate2,space]"
+	$(VENV_PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,onnx,ctranslate2,space,neighbours]"
 	@touch $@

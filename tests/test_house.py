@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -193,6 +194,7 @@ def test_the_papers_name_only_commands_that_exist(paper):
         assert name in get_command(app).commands, f"{relative(paper)} shows `kakehashi {name}`"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_is_the_default_and_lists_every_target():
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M).group(1).split()
@@ -209,7 +211,9 @@ def test_every_dependency_is_pinned_inside_the_range_we_declare(python):
     for pin in filter(is_for_it, pins()):
         assert re.fullmatch(r"==[0-9][0-9A-Za-z.]*", str(pin.specifier)), f"{pin} is not one public version"
         pinned.setdefault(canonicalize_name(pin.name), []).append(str(pin.specifier)[2:])
-    for requirement in filter(is_for_it, runtime_requirements() + extra_requirements("dev", *IMPORTED_EXTRAS)):
+    for requirement in filter(
+        is_for_it, runtime_requirements() + extra_requirements("dev", "neighbours", *IMPORTED_EXTRAS)
+    ):
         versions = pinned.get(canonicalize_name(requirement.name), [])
         assert len(versions) == 1, f"constraints.txt pins {requirement.name} to {versions} for Python {python}"
         assert requirement.specifier.contains(versions[0]), f"{requirement} but {versions}"
