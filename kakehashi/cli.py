@@ -3,6 +3,7 @@
 The command files import torch and Transformers inside their functions, so that `--help` answers at once.
 """
 
+import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `kakehashi`; `None` takes them from the command line.
     """
     options = GlobalOptions()
+    _write_utf8_into_pipes()
     try:
         app(None if arguments is None else list(arguments), prog_name="kakehashi", obj=options)
     except SystemExit as exit_request:
@@ -108,6 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"kakehashi: error: {describe_error(error)}", file=sys.stderr)
         return BAD_INPUT_EXIT_CODE
     return 0
+
+
+def _write_utf8_into_pipes() -> None:
+    # A terminal has the encoding it shows. Pipes and files get that of our own files: Windows would give them one
+    # that has no word of Japanese.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
 
 
 def describe_error(error: Exception) -> str:

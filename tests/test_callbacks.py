@@ -1,6 +1,5 @@
 """What may end a run: guards, signals and the clock, each by itself."""
 
-import os
 import signal
 import time
 from types import SimpleNamespace
@@ -48,10 +47,10 @@ def test_a_signal_saves_and_stops_and_a_second_one_stops_at_once(number, trainin
     with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
         interruption.on_step_end(training_arguments, state, control)
         assert not control.should_training_stop
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         interruption.on_step_end(training_arguments, state, control)
         assert (control.should_save, control.should_training_stop, control.should_evaluate) == (True, True, False)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert f"{number.name}: finishing this step" in capsys.readouterr().err
 

@@ -1,7 +1,6 @@
 """The commands `pretrain`, `instruct`, `classify` and `recipes`, in process."""
 
 import json
-import os
 import signal
 
 import pytest
@@ -76,7 +75,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(recipe_file, capsys):
 def test_ctrl_c_tells_in_one_line_how_to_go_on_and_resume_does(recipe_file, tmp_path, monkeypatch, capsys):
     class PressCtrlC(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     def build_interrupted(*args, **kwargs):
         run = build_run(*args, **kwargs)

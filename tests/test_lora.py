@@ -2,7 +2,6 @@
 
 import builtins
 import json
-import os
 import signal
 
 import pytest
@@ -90,7 +89,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(recipe, tmp_path, monkeypatc
     class PressCtrlC(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 2:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     def build_interrupted(*args, **kwargs):
         run = build_run(*args, **kwargs)

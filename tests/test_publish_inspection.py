@@ -39,7 +39,10 @@ def test_a_file_that_is_not_meant_to_be_there_is_named(folder, name):
 
 
 def test_folders_and_links_are_not_published(folder):
-    (folder / "loss.png").symlink_to(folder / "config.json")
+    try:
+        (folder / "loss.png").symlink_to(folder / "config.json")
+    except OSError:
+        pytest.skip("this system lets nobody but its administrator make links")
     with pytest.raises(ValueError, match=r"loss\.png is not a file"):
         inspect_folder(folder, "user/name")
     (folder / "loss.png").unlink()

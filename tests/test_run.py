@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import signal
 
@@ -136,7 +135,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(start, reset, tmp_p
     expected = weights(run)
 
     reset()
-    run, checkpoint = start(DoAtStep(3, lambda _: os.kill(os.getpid(), number)))
+    run, checkpoint = start(DoAtStep(3, lambda _: signal.raise_signal(number)))
     with pytest.raises(TrainingInterrupted, match=r"interrupted at step \d, saved .*checkpoint-\d; .* --resume"):
         train(run, checkpoint)
     assert not (tmp_path / "run" / "metrics.json").exists()

@@ -248,6 +248,6 @@ def _git_commit() -> str | None:
         return None
     try:
         asked = ["git", "-C", str(source), "rev-parse", "HEAD"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

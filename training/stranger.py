@@ -27,9 +27,10 @@ def ask_stranger(request: dict[str, Any]) -> dict[str, Any]:
         # Transformers copies a folder's code before it runs it: not into the user's cache, which would keep it.
         environment = {**os.environ, "HF_MODULES_CACHE": str(Path(folder) / "modules")}
         finished = subprocess.run(
-            [sys.executable, "-I", str(program), str(request_file)],
+            # The answer holds Japanese, and a pipe on Windows would have none of it.
+            [sys.executable, "-I", "-X", "utf8", str(program), str(request_file)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             env=environment,
         )

@@ -37,6 +37,9 @@ def fill_new_folder(folder: Path) -> Iterator[Path]:
         # Made by `mkdir`, not by `mkdtemp`: it gets the usual permissions.
         written.mkdir()
         yield written
+        if folder.exists():
+            # Windows moves nothing onto a folder, not even onto an empty one.
+            folder.rmdir()
         os.replace(written, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
