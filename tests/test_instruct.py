@@ -93,11 +93,13 @@ def test_another_family_trains_from_its_configuration_by_the_same_recipe(recipe,
 
 def test_texts_longer_than_the_model_are_cut_with_one_warning_that_counts(recipe, tiny_model_dir, caplog):
     with caplog.at_level(logging.WARNING):
-        run(recipe, model=str(tiny_model_dir), max_source_length=12, max_steps=1)
+        metrics = run(recipe, model=str(tiny_model_dir), max_source_length=12, max_steps=1)
     counted = [record.message for record in caplog.records if "longer than 12 tokens" in record.message]
     # Training and validation rows are counted apart.
     assert len(counted) == 2
     assert "of 10 sources" in counted[0]
+    assert f"{round(10 * metrics['cut_sources'])} of 10" in counted[0]
+    assert metrics["source_length_max"] > 12 and metrics["target_length_p95"] <= metrics["target_length_max"]
 
 
 def test_an_absent_column_lists_those_present(recipe, tiny_model_dir):

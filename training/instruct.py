@@ -21,6 +21,7 @@ from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
 from kakehashi.training.instruction_rows import Conversation, InstructionColumns, is_empty, read_conversations
+from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.samples import AnswerSamples, check_samples, choose_questions
@@ -58,8 +59,13 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
 
     # 3. Rows to ids.
     train_dataset, validation_dataset, test_dataset = (
-        _tokenize(rows, tokenizer, arguments, config) for rows in (splits.train, splits.validation, splits.test)
+        _tokenize(rows, tokenizer, arguments, config, keep_lengths=rows is splits.train)
+        for rows in (splits.train, splits.validation, splits.test)
     )
+    lengths: dict[str, float] = {}
+    if isinstance(train_dataset, Dataset):
+        limits = {"source": arguments.max_source_length, "target": arguments.max_target_length}
+        train_dataset, lengths = take_lengths(train_dataset, **limits)
 
     # 4. The model, in the shape of what it starts from.
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -81,7 +87,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     _watch_answers(run, splits.validation, arguments)
     train(run, checkpoint)
     answered = splits.validation if arguments.generation_examples else None
-    return finish_run(run, {} if answered is None else _measure_answers(run, answered, arguments))
+    return finish_run(run, lengths | ({} if answered is None else _measure_answers(run, answered, arguments)))
 
 
 def _columns(arguments: InstructArguments) -> InstructionColumns:
@@ -95,7 +101,11 @@ def _columns(arguments: InstructArguments) -> InstructionColumns:
 
 
 def _tokenize(
-    rows: Dataset | None, tokenizer: PreTrainedTokenizerBase, arguments: InstructArguments, config: PreTrainedConfig
+    rows: Dataset | None,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: InstructArguments,
+    config: PreTrainedConfig,
+    keep_lengths: bool = False,
 ) -> Dataset | None:
     """Returns the rows as sources and targets in the form that the model's shape needs; None if there are no rows."""
     if rows is None:
@@ -108,6 +118,7 @@ def _tokenize(
         max_target_length=arguments.max_target_length,
         is_encoder_decoder=config.is_encoder_decoder,
         num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+        keep_lengths=keep_lengths,
     )
 
 
