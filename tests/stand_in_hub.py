@@ -470,7 +470,7 @@ def find_card_errors(text):
         errors += [f'"{key}" must hold strings' for value in values if not isinstance(value, str) or not value]
     for index in data.get("model-index") or []:
         errors += [f'"model-index[].name" must be a string, got {index}'] if not index.get("name") else []
-        errors += [each for result in index.get("results") or [{}] for each in _find_result_errors(result)]
+        errors += [each for result in index.get("results") or [] for each in _find_result_errors(result)]
     return errors
 
 

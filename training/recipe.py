@@ -171,8 +171,11 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
     """
     stage_defaults = type(arguments)()
     training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": ""})
-    # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe.
-    left_out = {"overwrite", "resume_from_checkpoint"} | (set() if torch.accelerator.is_available() else {"use_cpu"})
+    # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe, and a
+    # secret not to anybody.
+    left_out = {"overwrite", "resume_from_checkpoint", "hub_token"} | (
+        set() if torch.accelerator.is_available() else {"use_cpu"}
+    )
     chosen = {**_changed(arguments, stage_defaults), **_changed(training_arguments, training_defaults)}
     return {key: value for key, value in chosen.items() if key not in left_out}
 

@@ -34,6 +34,7 @@ from kakehashi.training.lora import add_adapter, merge_adapter, unwrap
 from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.processes import gather_weights, is_first_process
 from kakehashi.training.progress import ProgressBar
+from kakehashi.training.publish.trainer_code import CodeForTheHub
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.reporting import settle_reporters
@@ -145,7 +146,7 @@ def build_run(
     shown_bar = None if training_arguments.disable_tqdm else bar
     stopping = make_early_stopping(arguments)
     watchers = [CollateByEpoch(), CurvePlotter(), counter, NonFiniteGuard(), MetricGuard(), stopping, budget]
-    watchers += [interruption, shown_bar]
+    watchers += [interruption, shown_bar, CodeForTheHub() if training_arguments.push_to_hub else None]
     for watcher in watchers:
         if watcher is not None:
             trainer.add_callback(watcher)
