@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, T5Config
 
-from kakehashi.modeling import KakehashiForConditionalGeneration
+from kakehashi.modeling import KakehashiForConditionalGeneration, KakehashiForMaskedLM
 from kakehashi.tokenization import train_tokenizer
-from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.arguments import ClassifyArguments, InstructArguments
 from kakehashi.training.starting_point import (
     adopt_special_ids,
     has_weights,
@@ -98,3 +98,22 @@ def test_weights_count_however_they_are_stored(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     assert has_weights(str(tmp_path / "sharded"))
     assert has_weights("owner/name")
+
+
+@pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForMaskedLM])
+def test_a_classifier_takes_the_whole_encoder_and_nothing_else_of_what_was_pretrained(
+    build_tiny_model, tiny_tokenizer, tmp_path, capsys, model_class
+):
+    shape = {"num_decoder_layers": 0} if model_class is KakehashiForMaskedLM else {}
+    pretrained = build_tiny_model(model_class, **shape)
+    pretrained.save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    arguments = ClassifyArguments(model=str(tmp_path), config_overrides={"dropout": 0.1})
+    config = load_config(arguments, load_tokenizer(arguments))
+    config.num_labels = 3
+    model = start_model(AutoModelForSequenceClassification, config, arguments)
+    assert capsys.readouterr().err.strip().endswith("; new, to be trained: score")
+    weights, encoder = model.state_dict(), pretrained.model.encoder.state_dict()
+    assert encoder and all(torch.equal(weights[f"model.encoder.{name}"], each) for name, each in encoder.items())
+    assert not [name for name in weights if "decoder" in name or "lm_head" in name]
+    assert model.dropout.p == 0.1
