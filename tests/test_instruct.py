@@ -11,7 +11,7 @@ from kakehashi.modeling import KakehashiForCausalLM
 from kakehashi.tokenization.chat import for_causal_lm
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.inference import generate_texts, load_for_generation, translation_template
-from kakehashi.training.instruct import run_instruct
+from kakehashi.training.instruct import remember_task_templates, run_instruct
 from kakehashi.training.recipe import parse_recipe
 
 
@@ -133,3 +133,14 @@ def test_rows_of_messages_and_of_instructions_need_no_template(recipe, tiny_mode
             output_dir=str(tmp_path / name.replace(".", "-")),
         )
         assert torch.isfinite(torch.tensor(metrics["eval_loss"]))
+
+
+def test_the_configuration_remembers_how_each_task_is_asked(tiny_config):
+    sources = ["To Japanese: {en}", "Into Japanese: {en}", "Sum up: {article}", "{question}", "{en} {fr}"]
+    targets = ["{ja}", "{ja}", "{summary}", "{answer}", "{de}"]
+    tiny_config.task_specific_params = {"translation": {"en": "英訳：{text}"}}
+    remember_task_templates(tiny_config, InstructArguments(source_template=sources, target_template=targets))
+    assert tiny_config.task_specific_params == {
+        "translation": {"en": "英訳：{text}", "ja": "To Japanese: {text}"},
+        "summarization": {"template": "Sum up: {text}"},
+    }

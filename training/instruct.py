@@ -54,7 +54,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     # 2. Tokenizer, configuration and rows, which have to fit each other before weights are made.
     tokenizer = load_tokenizer(arguments)
     config = load_config(arguments, tokenizer)
-    remember_translation_templates(config, arguments)
+    remember_task_templates(config, arguments)
     splits = load_splits(arguments, training_arguments.seed)
 
     # 3. Rows to ids.
@@ -167,23 +167,32 @@ def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> d
     return {f"eval_{name}": value for name, value in measured.scores.items()}
 
 
-def remember_translation_templates(config: PreTrainedConfig, arguments: InstructArguments) -> None:
-    """Notes in the configuration how the model is asked to translate, for `kakehashi translate`.
+def remember_task_templates(config: PreTrainedConfig, arguments: InstructArguments) -> None:
+    """Notes in the configuration how the model is asked, for `kakehashi translate` and the pipelines.
 
-    A template counts if its answer is one column named as a language and its instruction holds one other column:
-    "Translate to Japanese: {en}" with the answer "{ja}" becomes `{"ja": "Translate to Japanese: {text}"}`. Of several
-    wordings the first is kept.
+    A template counts if its answer is one column and its instruction holds one other column. With the answer a column
+    named as a language it is one to translate: "Translate to Japanese: {en}" and "{ja}" become
+    `{"translation": {"ja": "Translate to Japanese: {text}"}}`; with the answer "{summary}" it is the one to summarize,
+    `{"summarization": {"template": "Summarize: {text}"}}`. Of several wordings the first is kept.
 
     Args:
         config: Configuration to change in place.
         arguments: The stage's arguments, with the templates.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     pairs = zip(arguments.source_template or [], arguments.target_template or [], strict=True)
     for source, target in pairs:
         answer = _FIELD.fullmatch(target)
-        if answer is not None and _LANGUAGE.fullmatch(answer[1]) and len(_FIELD.findall(source)) == 1:
-            found.setdefault(answer[1], _FIELD.sub("{text}", source))
+        if answer is None or len(_FIELD.findall(source)) != 1:
+            continue
+        template = _FIELD.sub("{text}", source)
+        if answer[1] == "summary":
+            found.setdefault("summarization", {}).setdefault("template", template)
+        elif _LANGUAGE.fullmatch(answer[1]):
+            found.setdefault("translation", {}).setdefault(answer[1], template)
     if found:
         known = getattr(config, "task_specific_params", None) or {}
-        config.task_specific_params = {**known, "translation": {**known.get("translation", {}), **found}}
+        config.task_specific_params = {
+            **known,
+            **{task: {**known.get(task, {}), **new} for task, new in found.items()},
+        }
