@@ -32,3 +32,12 @@ def test_the_architecture_page_maps_every_concept_to_code_and_a_test():
         code, test = LINK.findall(row)
         assert code[0].startswith("`"), row
         assert test[1].startswith("tests/"), row
+
+
+def test_the_page_of_neighbours_has_a_test_in_every_row_and_a_row_for_every_test_file():
+    text = (ROOT / "docs/neighbours.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 15 and all(len(LINK.findall(row)) == 1 for row in rows)
+    linked = {path.removeprefix("tests/") for _, path in LINK.findall(text)}
+    files = {path.name for path in [*ROOT.glob("tests/test_with_*.py"), *ROOT.glob("tests/test_pipelines*.py")]}
+    assert files <= linked
