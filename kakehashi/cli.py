@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kakehashi import __version__
+from kakehashi.commands.check import check
 from kakehashi.commands.classify_text import classify_text
 from kakehashi.commands.embed import embed
 from kakehashi.commands.evaluate import evaluate
@@ -72,6 +73,7 @@ _TRAIN, _USE = "Train a model", "Use a model"
 app.command(rich_help_panel=_TRAIN)(quickstart)
 app.add_typer(tokenizer_app, name="tokenizer", rich_help_panel=_TRAIN)
 app.add_typer(recipes_app, name="recipes", rich_help_panel=_TRAIN)
+app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(check)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(pretrain)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(instruct)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(classify)

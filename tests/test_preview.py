@@ -1,0 +1,53 @@
+"""Examples and batches of a sample are those of the stage."""
+
+import pytest
+import torch
+from datasets import Dataset
+
+from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
+from kakehashi.training.preview import make_batches, preview_stage
+from kakehashi.training.recipe import parse_recipe
+
+
+@pytest.fixture
+def preview(tiny_tokenizer, tiny_config, tiny_sentences):
+    """A function that previews a stage on twenty rows, and makes its batches."""
+
+    def make(stage, **keys):
+        rows = Dataset.from_dict({"text": tiny_sentences * 2, "label": [str(n % 3) for n in range(20)]})
+        given = {"output_dir": "run", "train_files": ["rows.tsv"], "per_device_train_batch_size": 4, **keys}
+        arguments, training_arguments = parse_recipe(stage, given)
+        previewed = preview_stage(arguments, training_arguments, tiny_tokenizer, tiny_config, rows)
+        return previewed, make_batches(previewed, training_arguments)
+
+    return make
+
+
+def test_documents_become_pieces_and_pairs(preview):
+    previewed, batches = preview(PretrainArguments, max_source_length=16, max_target_length=16)
+    assert previewed.examples_per_row >= 1
+    assert not previewed.is_cut
+    assert {"input_ids", "labels", "decoder_input_ids"} <= set(batches[0])
+    assert all(len(batch["input_ids"]) == 4 for batch in batches)
+
+
+def test_instructions_are_measured_before_they_are_cut_and_packed_as_the_stage_packs(preview):
+    keys = {"source_template": ["Label: {text}"], "target_template": ["{label}"], "max_source_length": 8}
+    previewed, batches = preview(InstructArguments, **keys)
+    assert previewed.lengths["source"].max() > 8
+    assert all(batch["input_ids"].shape[1] <= 8 for batch in batches)
+    packed, batches = preview(InstructArguments, packing=True, packed_length=32, **keys)
+    assert packed.examples_per_row < 1
+    assert {"segment_ids", "decoder_segment_ids"} <= set(batches[0])
+
+
+def test_texts_get_their_labels(preview, tiny_config):
+    previewed, batches = preview(ClassifyArguments, max_length=16)
+    assert tiny_config.num_labels == 3
+    assert batches[0]["labels"].tolist() and batches[0]["labels"].dtype == torch.int64
+    assert previewed.notes == ["single_label_classification, 3 labels in the sample"]
+
+
+def test_a_batch_larger_than_the_sample_is_made_of_what_there_is(preview):
+    _, (batch,) = preview(ClassifyArguments, per_device_train_batch_size=500)
+    assert len(batch["input_ids"]) == 20

@@ -1,0 +1,32 @@
+"""A few steps that are timed and forgotten."""
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
+
+from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.flops import ModelFlops, Workload
+from kakehashi.training.step_timer import time_steps
+
+BATCH = {"input_ids": torch.full((2, 6), 20), "labels": torch.full((2, 4), 21)}
+
+
+@pytest.mark.parametrize("use_muon", [False, True])
+def test_steps_are_timed_with_their_tokens_and_operations(tiny_config, tmp_path, use_muon):
+    training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), gradient_checkpointing=use_muon)
+    before = torch.random.get_rng_state()
+    timed = time_steps(
+        AutoModelForSeq2SeqLM, tiny_config, InstructArguments(use_muon=use_muon), training_arguments, [BATCH], 0.5
+    )
+    assert 0 < timed.steps <= 20
+    assert timed.seconds > 0
+    assert timed.tokens == timed.steps * 20
+    work = Workload.of_lengths([6, 6], [4, 4])
+    assert timed.flops == pytest.approx(timed.steps * ModelFlops.of_config(tiny_config).training(work))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_at_least_one_step_is_timed(tiny_config, tmp_path):
+    training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
+    timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, InstructArguments(), training_arguments, [BATCH], 0.0)
+    assert timed.steps == 1

@@ -1,0 +1,111 @@
+"""Times a few training steps, for an estimate that rests on this machine and this model."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
+
+from kakehashi.training.arguments import SequenceStageArguments, StageArguments
+from kakehashi.training.flops import ModelFlops, Workload
+from kakehashi.training.freezing import freeze_parts
+from kakehashi.training.optimizer import muon_adamw
+from kakehashi.training.sequence_stage import set_attention
+from kakehashi.training.throughput import count_batch
+
+_MAX_STEPS = 20
+
+
+@dataclass(frozen=True)
+class TimedSteps:
+    """What a few steps took.
+
+    Attributes:
+        steps: How many were timed, the first one, which warms up, left out.
+        seconds: Time of all of them.
+        tokens: Real source and target tokens in them.
+        flops: Operations that these asked for.
+    """
+
+    steps: int
+    seconds: float
+    tokens: int
+    flops: float
+
+
+def time_steps(
+    auto_class: Any,
+    config: PreTrainedConfig,
+    arguments: StageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    batches: Sequence[dict[str, torch.Tensor]],
+    max_seconds: float = 20.0,
+) -> TimedSteps:
+    """Trains a new model for a few steps and forgets it.
+
+    Args:
+        auto_class: Auto class of the head.
+        config: The model's configuration; its weights are drawn at random, whatever the recipe starts from.
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments.
+        batches: Batches of the run; used again from the beginning where they are too few.
+        max_seconds: No step begins later than this.
+    """
+    device = training_arguments.device
+    with torch.random.fork_rng(devices=[]):
+        model = auto_class.from_config(config).to(device).train()
+        freeze_parts(model, arguments)
+        if isinstance(arguments, SequenceStageArguments):
+            set_attention(model, arguments, training_arguments)
+        if training_arguments.gradient_checkpointing:
+            # The older name goes with Transformers 6, the newer one came with 5.23.
+            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+            enable(training_arguments.gradient_checkpointing_kwargs)
+        optimizer = _make_optimizer(model, arguments, training_arguments)
+        costs = ModelFlops.of_model(model).with_backward(model)
+        _step(model, optimizer, batches[0], training_arguments)
+        steps, tokens, flops = 0, 0, 0.0
+        start = time.perf_counter()
+        while steps < _MAX_STEPS and (not steps or time.perf_counter() - start < max_seconds):
+            batch = batches[steps % len(batches)]
+            counts = count_batch(batch, bool(model.config.is_encoder_decoder), model.can_generate())
+            work = Workload(*counts.tolist()[1:])
+            _step(model, optimizer, batch, training_arguments)
+            steps += 1
+            tokens += int(work.source_tokens + work.target_tokens)
+            flops += costs.forward(work)
+        return TimedSteps(steps, time.perf_counter() - start, tokens, flops)
+
+
+def _make_optimizer(
+    model: torch.nn.Module, arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments
+) -> Optimizer:
+    if arguments.use_muon:
+        return muon_adamw(model, training_arguments)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=training_arguments.learning_rate)
+
+
+def _step(
+    model: Any,
+    optimizer: Optimizer,
+    batch: dict[str, torch.Tensor],
+    training_arguments: Seq2SeqTrainingArguments,
+) -> None:
+    device = training_arguments.device
+    autocast: Any = contextlib.nullcontext()
+    if training_arguments.bf16 or training_arguments.fp16:
+        autocast = torch.autocast(device.type, torch.bfloat16 if training_arguments.bf16 else torch.float16)
+    with autocast:
+        loss = model(**{name: tensor.to(device) for name, tensor in batch.items()}).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    # Reading the loss waits for an accelerator.
+    loss.item()
