@@ -92,7 +92,8 @@ def add_adapter(model: PreTrainedModel, arguments: StageArguments) -> PreTrained
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Returns the model inside its adapters; any other model as it is."""
-    return model.get_base_model() if _is_adapted(model) else model
+    adapted: Any = model
+    return adapted.get_base_model() if _is_adapted(model) else model
 
 
 def merge_adapter(model: Any) -> tuple[PreTrainedModel, Adapter | None]:

@@ -115,8 +115,8 @@ def run_repeats(
         measured[part.name] = train_part(*settings, part.splits, names) if kept is None else kept
         # Written after each part, so that an interruption leaves what is known.
         summary = summarize(measured)
-        content = json.dumps({"parts": len(measured), "of": len(parts), "scores": summary}, indent=2)
-        put_file(folder, SUMMARY_FILE, partial(Path.write_text, data=content + "\n", encoding="utf-8"))
+        content = {"parts": len(measured), "of": len(parts), "scores": summary}
+        put_file(folder, SUMMARY_FILE, partial(_write_json, content))
     show_summary(summary, f"{len(parts)} runs of {folder}")
     return {f"{name}_{key}": value[key] for name, value in summary.items() for key in ("mean", "std")}
 
@@ -249,3 +249,7 @@ def show_summary(summary: Mapping[str, Mapping[str, Any]], title: str) -> None:
         parts = "  ".join(f"{value:.4f}" for value in score["values"])
         table.add_row(name, f"{score['mean']:.4f} ± {score['std']:.4f}", parts)
     Console(stderr=True).print(table)
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
