@@ -157,3 +157,16 @@ def test_what_cannot_be_adapted_is_told_in_one_line(recipe, tmp_path, monkeypatc
     monkeypatch.setattr(builtins, "__import__", import_without_peft)
     with pytest.raises(ValueError, match=r"needs the package peft: pip install 'kakehashi\[lora\]'"):
         classify(recipe, overwrite=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+def test_adapters_learn_with_checkpointed_layers_and_the_best_of_them_is_kept(recipe, tmp_path):
+    keys = {"validation_files": recipe["train_files"], "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2}
+    keys |= {"save_strategy": "steps", "load_best_model_at_end": True, "metric_for_best_model": "loss"}
+    # At such a rate the last step is hardly the best one.
+    metrics = classify(recipe, gradient_checkpointing=True, learning_rate=0.5, **keys)
+    log = json.loads((tmp_path / "run" / "log_history.json").read_text())
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert metrics["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
+    weights = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert all(weight.any() for name, weight in weights.items() if "lora_B" in name)
