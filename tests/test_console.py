@@ -1,10 +1,13 @@
 """What stderr gets to see."""
 
 import logging
+import sys
 
+import datasets
+import pytest
 from transformers.utils import logging as transformers_logging
 
-from kakehashi.training.console import notify, quiet_library
+from kakehashi.training.console import hide_bars_off_terminal, notify, quiet_library
 
 
 def test_a_notice_is_one_line_on_stderr(capsys):
@@ -20,3 +23,21 @@ def test_the_library_is_quiet_inside_and_as_before_outside():
         assert transformers_logging.get_verbosity() == logging.ERROR
     assert transformers_logging.is_progress_bar_enabled() == had_bars
     assert transformers_logging.get_verbosity() == verbosity
+
+
+@pytest.fixture
+def with_bars():
+    """Shows the bars of both libraries, as a new process does."""
+    datasets.enable_progress_bars()
+    transformers_logging.enable_progress_bar()
+    yield
+    datasets.enable_progress_bars()
+    transformers_logging.enable_progress_bar()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_bars_are_for_terminals_only(monkeypatch, with_bars, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    hide_bars_off_terminal()
+    assert datasets.are_progress_bars_disabled() is not is_terminal
+    assert transformers_logging.is_progress_bar_enabled() is is_terminal

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from datasets import disable_progress_bars
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
@@ -16,6 +17,13 @@ def notify(message: str) -> None:
     """Writes one line to stderr without tearing a progress bar apart; of several processes only the first does."""
     if is_first_process():
         tqdm.write(message, file=sys.stderr)
+
+
+def hide_bars_off_terminal() -> None:
+    """Holds back the bars of the libraries where stderr is a file or a pipe: each redrawing would be a line there."""
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        logging.disable_progress_bar()
 
 
 @contextmanager

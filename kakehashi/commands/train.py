@@ -58,11 +58,12 @@ def _run_stage(
     resume: bool,
 ) -> None:
     """Reads the recipe, runs the stage and prints its final numbers."""
-    from kakehashi.training.console import notify
+    from kakehashi.training.console import hide_bars_off_terminal, notify
     from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
     from kakehashi.training.run import TrainingInterrupted
     from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics, no_empty_folder_left
 
+    hide_bars_off_terminal()
     arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
     # `parse_recipe` refuses a recipe without it.
     assert training_arguments.output_dir is not None
