@@ -33,6 +33,7 @@ def test_a_translator_is_asked_as_it_was_tuned(templates, question):
     }
     head = card_head(config, "instruct")
     assert question in head.call
+    assert ("pipeline(" in head.call) == bool(templates)
     assert head.pipeline_tag == ("translation" if templates else None)
 
 

@@ -1,5 +1,6 @@
 """`kakehashi evaluate` finds out what to measure, and prints it as JSON."""
 
+import errno
 import json
 
 import pytest
@@ -8,7 +9,8 @@ from typer.testing import CliRunner
 
 from kakehashi import cli
 from kakehashi.modeling import KakehashiForSequenceClassification
-from kakehashi.training import evaluation
+from kakehashi.training import evaluation, evaluations
+from kakehashi.training.evaluations import read_measurements
 
 LABELS = {0: "animal", 1: "food"}
 
@@ -159,3 +161,36 @@ def test_a_missing_file_is_refused(tiny_model_dir, capsys):
 def test_a_classifier_needs_its_columns(classifier_dir, write, capsys):
     assert cli.main(["evaluate", str(classifier_dir), "--data", str(write([{"text": "cats"}]))]) == 2
     assert "has no column `label`" in capsys.readouterr().err
+
+
+def test_the_numbers_of_a_run_are_kept_for_its_card(finish_run, answers, write, capsys):
+    templates = {"translation": {"ja": "To Japanese: {text}"}}
+    folder = finish_run(task_specific_params=templates)
+    answers["To Japanese: Hi."] = "やあ。"
+    rows = write([{"en": "Hi.", "ja": "やあ。"}])
+    assert cli.main(["evaluate", str(folder), "--data", str(rows), "--to", "ja", "--num-beams", "2"]) == 0
+    (kept,) = read_measurements(folder)
+    assert (kept.task, kept.data, kept.rows, kept.target_language) == ("generation", ["rows.jsonl"], 1, "ja")
+    assert kept.settings == {"max_new_tokens": 128, "num_beams": 2}
+    printed = json.loads(capsys.readouterr().out)
+    assert kept.scores == {name: printed[name] for name in kept.scores} and kept.scores["exact_match"] == 1.0
+
+
+def test_a_model_folder_that_no_run_left_stays_as_it_is(classifier_dir, write):
+    before = sorted(classifier_dir.iterdir())
+    assert (
+        cli.main(["evaluate", str(classifier_dir), "--data", str(write([{"text": "Cats.", "label": "animal"}]))]) == 0
+    )
+    assert sorted(classifier_dir.iterdir()) == before
+
+
+def test_a_run_folder_that_cannot_be_written_to_costs_no_numbers(finish_run, write, capsys, monkeypatch):
+    def refuse(folder, measurement):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(evaluations, "keep_measurement", refuse)
+    folder = finish_run()
+    assert cli.main(["evaluate", str(folder), "--data", str(write([{"text": "I love cats. I love dogs."}]))]) == 0
+    output = capsys.readouterr()
+    assert "perplexity" in json.loads(output.out)["task"]
+    assert "evaluations.json was not written: Permission denied" in output.err

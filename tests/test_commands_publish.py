@@ -37,7 +37,7 @@ def test_without_push_the_folder_is_written_and_the_next_command_said(finish_run
     folder = run_dir.with_name("first-model-hub")
     output = capsys.readouterr().out
     assert f"folder   {folder}, " in output
-    assert "checked  loads without kakehashi by 8 Auto classes" in output
+    assert "checked  loads without kakehashi by 8 Auto classes and 0 pipelines, and answers as" in output
     assert f"next     kakehashi publish {run_dir} user/first --push --private --revision v1\n" in output
     assert json.loads((folder / "config.json").read_text("utf-8"))["auto_map"] == AUTO_MAP
 

@@ -18,6 +18,8 @@ from kakehashi.training.evaluations import Measurement, keep_measurement, read_m
 from kakehashi.training.finished_run import count_stored_parameters
 from kakehashi.training.model_card import to_eval_results, write_model_card
 
+TRANSLATION = {"translation": {"ja": "Translate to Japanese: {text}"}}
+
 
 def test_the_card_is_filled_from_the_run(finish_run):
     folder = finish_run(recipe={"data_license": ["CC BY 2.0 FR"], "data_revision": ["2024-05"]})
@@ -70,6 +72,7 @@ def test_the_card_counts_a_tied_weight_once(finish_run, build_tiny_model):
     ("model_class", "stage", "settings"),
     [
         (KakehashiForConditionalGeneration, "instruct", {}),
+        (KakehashiForConditionalGeneration, "instruct", {"task_specific_params": TRANSLATION}),
         (KakehashiForConditionalGeneration, "pretrain", {}),
         (KakehashiForCausalLM, "pretrain", {"is_encoder_decoder": False, "is_decoder": True}),
         (KakehashiForMaskedLM, "pretrain", {"is_encoder_decoder": False}),
@@ -123,6 +126,17 @@ def test_evaluations_become_what_the_hub_calls_a_model_index(finish_run):
         ("text-generation", "user/text", None),
     }
     assert find_card_errors(text) == []
+
+
+def test_the_hub_takes_the_metadata(finish_run, hub):
+    folder = finish_run(recipe={"datasets": ["user/pairs"]})
+    keep_measurement(folder, Measurement("classification", ["user/pairs"], 3, {"accuracy": 0.5, "macro_f1": 0.4}))
+    card = ModelCard.load(write_model_card(folder))
+    card.validate()
+    assert card.data.datasets == ["user/pairs"] and card.data.metrics == ["accuracy", "f1"]
+    card.data.license = "Apache 2.0"
+    with pytest.raises(ValueError, match=r"license.* must match"):
+        card.validate()
 
 
 def test_numbers_of_other_weights_are_left_out(finish_run, build_tiny_model):

@@ -13,6 +13,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from stand_in_hub import StandInHub
 
 from kakehashi.modeling import KakehashiForConditionalGeneration
+from kakehashi.training.model_card import write_model_card
 from kakehashi.training.publish.hub import check_repo_id, check_revision, push_folder
 
 REPO = "user/first"
@@ -170,8 +171,10 @@ def test_names_and_branches_are_checked_before_anything_is_asked(tiny_model_dir,
 
 
 # Runs where `import kakehashi` fails, with nothing but the address of the Hub in its environment.
-STRANGER = """
+STRANGER = r"""
+import re
 import sys
+from pathlib import Path
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
@@ -181,6 +184,7 @@ class NotInstalled:
 sys.meta_path.insert(0, NotInstalled())
 import torch
 import transformers
+from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, AutoTokenizer
 
 repo, revision, again = sys.argv[1:4]
@@ -207,16 +211,24 @@ pushed = transformers.AutoModelForSeq2SeqLM.from_pretrained("user/again", trust_
 turns = [{"role": "user", "content": "I love cats."}]
 chat = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=True)
 assert torch.equal(pushed.generate(**chat, max_new_tokens=5), model.generate(**chat, max_new_tokens=5))
+# What the card tells a stranger to type.
+card = Path(hf_hub_download(repo, "README.md", revision=revision)).read_text("utf-8")
+(code,) = re.findall(r"```python\n(.*?)```", card, re.S)
+exec(code, {})
 assert not any(name.split(".")[0] == "kakehashi" for name in sys.modules)
 print("heads", len(heads))
 """
 
 
-def test_every_head_loads_from_the_hub_where_kakehashi_is_not_installed(tiny_model, tiny_model_dir, hub, tmp_path):
-    pinned = push_folder(tiny_model_dir, REPO).rpartition("/")[2]
-    # A later version that would not load at all: the revision keeps it away.
-    (tiny_model_dir / "modeling_kakehashi.py").write_text("raise ImportError", "utf-8")
-    push_folder(tiny_model_dir, REPO)
+def test_every_head_loads_from_the_hub_where_kakehashi_is_not_installed(finish_run, hub, tmp_path):
+    templates = {"translation": {"ja": "Translate to Japanese: {text}"}}
+    folder = finish_run(task_specific_params=templates)
+    write_model_card(folder, name=REPO)
+    pinned = push_folder(folder, REPO).rpartition("/")[2]
+    # A later version whose code is another: the pinned one is what loads.
+    later = folder / "stacks_kakehashi.py"
+    later.write_text(later.read_text("utf-8") + "\n# later\n", "utf-8")
+    push_folder(folder, REPO)
     script, again = tmp_path / "stranger.py", tmp_path / "again"
     script.write_text(STRANGER, "utf-8")
     environment = {**os.environ, **hub.environment(tmp_path / "stranger-cache", hub.add_user("user"))}
@@ -228,7 +240,8 @@ def test_every_head_loads_from_the_hub_where_kakehashi_is_not_installed(tiny_mod
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.strip() == "heads 7"
+    assert result.stdout.splitlines()[-1] == "heads 7"
+    assert "# later" not in (again / "AutoModel" / later.name).read_text("utf-8")
     files = {name for name in hub.repositories["models/user/again"].files() if name.endswith(".py")}
     assert files == {path.name for path in (again / "AutoModel").glob("*.py")}
     assert "modeling_kakehashi.py" in files and "stacks_kakehashi.py" in files

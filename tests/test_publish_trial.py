@@ -11,8 +11,10 @@ from kakehashi.training.publish.trial import auto_class_of, compare_as_stranger,
 
 
 def test_a_whole_folder_passes_and_one_with_another_weight_does_not(tiny_model, tiny_model_dir):
+    pipelines = json.loads((tiny_model_dir / "config.json").read_text("utf-8"))["custom_pipelines"]
     found = compare_as_stranger(tiny_model, tiny_model_dir)
-    assert found == {name: home.partition(".")[2] for name, home in AUTO_MAP.items()}
+    auto_classes = {name: home.partition(".")[2] for name, home in AUTO_MAP.items()}
+    assert found == {**auto_classes, **{task: each["impl"].partition(".")[2] for task, each in pipelines.items()}}
     with torch.no_grad():
         tiny_model.get_encoder().layers[0].mlp.up_proj.weight.mul_(1.5)
     with pytest.raises(ValueError, match=r"the folder answers otherwise than the run it was made from, by up to \d"):

@@ -43,6 +43,13 @@ messages = [{"role": "user", "content": QUESTION}]
 inputs = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
 output_ids = model.generate(**inputs, max_new_tokens=64)
 print(tokenizer.decode(output_ids[0], skip_special_tokens=True))"""
+_TRANSLATE_CALL = """
+
+# The same as a pipeline, which finds the instruction itself.
+from transformers import pipeline
+
+translator = pipeline("translation", model=name, trust_remote_code=True)
+print(translator("I love cats.", tgt_lang="LANGUAGE")[0]["translation_text"])"""
 _GENERATE_CALL = """\
 inputs = tokenizer("I love", return_tensors="pt")
 output_ids = model.generate(**inputs, max_new_tokens=64)
@@ -124,6 +131,7 @@ def card_head(config: Mapping[str, Any], stage: str | None) -> CardHead | None:
     if architecture != "KakehashiForConditionalGeneration" or stage != "instruct":
         return head
     templates = ((config.get("task_specific_params") or {}).get("translation")) or {}
+    call = _CHAT_CALL.replace("QUESTION", json.dumps(_example_question(templates), ensure_ascii=False))
     return CardHead(
         "AutoModelForSeq2SeqLM",
         "translation" if templates else None,
@@ -131,15 +139,20 @@ def card_head(config: Mapping[str, Any], stage: str | None) -> CardHead | None:
         + (f" It translates into: {', '.join(templates)}." if templates else ""),
         "下記のデータにあるような指示に答えます。それ以外の指示には答えられません。"
         + (f"翻訳先の言語: {', '.join(templates)}。" if templates else ""),
-        _CHAT_CALL.replace("QUESTION", json.dumps(_example_question(templates), ensure_ascii=False)),
+        call + (_TRANSLATE_CALL.replace("LANGUAGE", _example_language(templates)) if templates else ""),
     )
 
 
 def _example_question(templates: Mapping[str, str]) -> str:
     """Returns an instruction of the kind that a model was tuned on: into another language than English, if it can."""
-    into = next((language for language in templates if language != "en"), "en")
+    into = _example_language(templates)
     text = "I love cats." if into != "en" or not templates else "私は猫が大好きです。"
     return templates.get(into, "{text}").replace("{text}", text)
+
+
+def _example_language(templates: Mapping[str, str]) -> str:
+    """Returns the first language other than English that a model translates into, else English."""
+    return next((language for language in templates if language != "en"), "en")
 
 
 def list_described_architectures() -> list[str]:

@@ -6,9 +6,9 @@ the import system first, so that whatever loads, loads from the code inside the 
 The request holds, under `folders`, an Auto class for each folder to load, and may hold `translation` (`model`,
 `texts`), `classification` (the same) and `outputs` (`model`, `inputs` as lists of ids by their name, `file`).
 
-The answer on stdout holds `classes` (the class that each folder gave), `auto_map` (the class that each entry of the
-map of each folder gives), and `translation` (texts) and `classification` (labels) where they were asked for. The
-model's first output goes to the safetensors file of `outputs`.
+The answer on stdout holds `classes` (the class that each folder gave), `auto_map` (for each folder the class that each
+entry of its map and each pipeline of its own gives), and `translation` (texts) and `classification` (labels) where
+they were asked for. The model's first output goes to the safetensors file of `outputs`.
 """
 
 from __future__ import annotations
@@ -59,11 +59,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mapped_classes(folder: str) -> dict[str, str]:
-    """Returns the name of the class that each Auto class finds in the code of a folder."""
+    """Returns the name of the class that each Auto class and each pipeline of its own finds in a folder's code."""
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-    auto_map = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))["auto_map"]
-    return {name: get_class_from_dynamic_module(home, folder).__name__ for name, home in auto_map.items()}
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    homes = {**config["auto_map"], **{task: each["impl"] for task, each in config.get("custom_pipelines", {}).items()}}
+    return {name: get_class_from_dynamic_module(home, folder).__name__ for name, home in homes.items()}
 
 
 def _classify(models: dict[str, Any], request: dict[str, Any]) -> list[str]:

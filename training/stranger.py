@@ -25,7 +25,8 @@ def ask_stranger(request: dict[str, Any]) -> dict[str, Any]:
         request_file = Path(folder) / "request.json"
         request_file.write_text(json.dumps(request), encoding="utf-8")
         # Transformers copies a folder's code before it runs it: not into the user's cache, which would keep it.
-        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(folder) / "modules")}
+        # What loads has to come from the folder: not from the Hub either.
+        environment = {**os.environ, "HF_MODULES_CACHE": str(Path(folder) / "modules"), "HF_HUB_OFFLINE": "1"}
         finished = subprocess.run(
             # The answer holds Japanese, and a pipe on Windows would have none of it.
             [sys.executable, "-I", "-X", "utf8", str(program), str(request_file)],

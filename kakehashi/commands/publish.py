@@ -56,9 +56,11 @@ def publish(
         found = assemble_folder(
             run, repository, folder, license=license, license_file=license_file, max_shard_size=max_shard_size
         )
+    num_auto = sum(name.startswith("Auto") for name in found)
     size = sum(path.stat().st_size for path in folder.iterdir())
     typer.echo(f"folder   {folder}, {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB")
-    typer.echo(f"checked  loads without kakehashi by {len(found)} Auto classes and answers as {run} does")
+    ways = f"{num_auto} Auto classes and {len(found) - num_auto} pipelines"
+    typer.echo(f"checked  loads without kakehashi by {ways}, and answers as {run} does")
     if push:
         typer.echo(f"pushed   {push_folder(folder, repository, private=private or None, revision=revision)}")
     else:

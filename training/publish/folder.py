@@ -58,7 +58,7 @@ def assemble_folder(
         max_shard_size: Largest size of one weights file, such as `5GB`.
 
     Returns:
-        For each Auto class the class that it finds in the folder.
+        For each Auto class and each pipeline of its own the class that it finds in the folder.
 
     Raises:
         ValueError: If the run cannot be published as it is, naming what is missing or must not be there; if the

@@ -25,7 +25,7 @@ def compare_as_stranger(model: PreTrainedModel, folder: Path) -> dict[str, str]:
         folder: The folder.
 
     Returns:
-        For each Auto class the class that it finds in the folder.
+        For each Auto class and each pipeline of its own the class that it finds in the folder.
 
     Raises:
         ValueError: If the folder does not load, lacks a class, or its outputs differ.
