@@ -291,7 +291,7 @@ def _describe_memory(
         labels=labels,
         use_muon=arguments.use_muon,
         bf16=training_arguments.bf16 or training_arguments.fp16,
-        gradient_checkpointing=training_arguments.gradient_checkpointing,
+        gradient_checkpointing=bool(training_arguments.gradient_checkpointing),
         chunked_loss=_is_chunked(model.config, device),
         shards=training_arguments.world_size if training_arguments.fsdp else 1,
     )

@@ -156,12 +156,11 @@ class _Display:
     """Bars at the bottom of the terminal that let everything else be written above them."""
 
     def __init__(self, console: Console) -> None:
-        one_line = {"no_wrap": True, "overflow": "ellipsis"}
         self._progress = Progress(
             TextColumn("{task.description:<8}"),
             BarColumn(_BAR_WIDTH),
             TextColumn("{task.fields[place]}", table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[numbers]}", table_column=Column(**one_line)),
+            TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
             console=console,
             # Drawn when something moves: a thread of its own would be forked along with the loaders of data.
@@ -177,7 +176,7 @@ class _Display:
         for handler, _ in self._handlers:
             handler.setStream(sys.stderr)
 
-    def add_task(self, description: str, total: float, **fields: str) -> TaskID:
+    def add_task(self, description: str, total: float, **fields: Any) -> TaskID:
         task = self._progress.add_task(description, total=total, **fields)
         self._draw()
         return task
@@ -185,7 +184,7 @@ class _Display:
     def completed(self, task: TaskID) -> float:
         return next(each.completed for each in self._progress.tasks if each.id == task)
 
-    def move(self, task: TaskID, completed: float, **fields: str) -> None:
+    def move(self, task: TaskID, completed: float, **fields: Any) -> None:
         self._progress.update(task, completed=completed, **fields)
         if time.monotonic() - self._drawn >= _REDRAW_SECONDS:
             self._draw()

@@ -20,6 +20,7 @@ from transformers import (
     ProgressCallback,
     Seq2SeqTrainingArguments,
     Trainer,
+    TrainerCallback,
 )
 
 from kakehashi.training.arguments import StageArguments
@@ -145,7 +146,8 @@ def build_run(
     # the clock may ask for a last checkpoint.
     shown_bar = None if training_arguments.disable_tqdm else bar
     stopping = make_early_stopping(arguments)
-    watchers = [CollateByEpoch(), CurvePlotter(), counter, NonFiniteGuard(), MetricGuard(), stopping, budget]
+    watchers: list[TrainerCallback | None] = [CollateByEpoch(), CurvePlotter(), counter, NonFiniteGuard()]
+    watchers += [MetricGuard(), stopping, budget]
     watchers += [interruption, shown_bar, CodeForTheHub() if training_arguments.push_to_hub else None]
     for watcher in watchers:
         if watcher is not None:
