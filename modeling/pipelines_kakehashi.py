@@ -48,7 +48,11 @@ _WRITER = "ForConditionalGeneration"
 _ROLES = ("system", "user", "assistant")
 
 
-class KakehashiText2TextGenerationPipeline(Pipeline):
+# Its steps are declared narrower than any pipeline that Transformers ships itself fills them.
+_Pipeline: Any = Pipeline
+
+
+class KakehashiText2TextGenerationPipeline(_Pipeline):
     """Text or conversation in, text out: `pipeline("text2text-generation")`.
 
     Called with one text it returns a list of one record per answer, `[{"generated_text": …}]`; with a list of texts a
@@ -167,9 +171,8 @@ class KakehashiText2TextGenerationPipeline(Pipeline):
 
     def _forward(self, model_inputs: dict[str, torch.Tensor], **generate_kwargs: Any) -> dict[str, torch.Tensor]:
         """Returns `output_ids`, `(batch, num_return_sequences, target_length)`."""
-        generate: Any = self.model.generate
-        output = generate(**model_inputs, **self._with_defaults(generate_kwargs))
-        sequences = output.sequences if isinstance(output, ModelOutput) else output
+        output = self.model.generate(**model_inputs, **self._with_defaults(generate_kwargs))
+        sequences = output["sequences"] if isinstance(output, ModelOutput) else output
         return {"output_ids": sequences.reshape(len(model_inputs["input_ids"]), -1, sequences.shape[-1])}
 
     def postprocess(
@@ -182,7 +185,7 @@ class KakehashiText2TextGenerationPipeline(Pipeline):
         answers = model_outputs["output_ids"][0]
         if return_tensors:
             return [{f"{self.return_name}_token_ids": ids} for ids in answers]
-        decode: Any = self.tokenizer.decode  # type: ignore[union-attr]
+        decode = self.tokenizer.decode
         settings = {
             "skip_special_tokens": True,
             **_given({"clean_up_tokenization_spaces": clean_up_tokenization_spaces}),
@@ -206,14 +209,14 @@ class KakehashiText2TextGenerationPipeline(Pipeline):
         return settings
 
     def _encode_text(self, text: str, raw: bool) -> list[int]:
-        tokenizer: Any = self.tokenizer
+        tokenizer = self.tokenizer
         if tokenizer.chat_template is None or raw:
             return tokenizer(text, split_special_tokens=True)["input_ids"]
         return self._encode_conversation([{"role": "user", "content": text}])
 
     def _encode_conversation(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Returns the ids of a conversation, its markers put in by id so that no content can forge one."""
-        tokenizer: Any = self.tokenizer
+        tokenizer = self.tokenizer
         markers = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>") for role in _ROLES}
         if markers["user"] in (None, tokenizer.unk_token_id):
             if tokenizer.chat_template is None:
@@ -235,7 +238,7 @@ class KakehashiText2TextGenerationPipeline(Pipeline):
         if len(ids) <= limit:
             return ids
         logger.warning(f"A text of {len(ids)} tokens was cut to the {limit} that the model is meant for.")
-        end: Any = self.tokenizer.eos_token_id  # type: ignore[union-attr]
+        end = self.tokenizer.eos_token_id
         return [*ids[: limit - 1], end] if ids[-1] == end else ids[:limit]
 
     def _check_model(self) -> None:
@@ -304,7 +307,7 @@ class KakehashiTranslationPipeline(KakehashiText2TextGenerationPipeline):
             # Not with the first text: the languages are named here.
             self.task_template(given["src_lang"], given["tgt_lang"])
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self, src_lang: str | None = None, tgt_lang: str | None = None, **parameters: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Takes the languages as well."""
