@@ -39,10 +39,13 @@ def test_tables_show_recipe_model_data_memory_and_time(recipe_file, tmp_path):
 
 
 def test_machines_get_json(recipe_file):
-    result = CliRunner().invoke(app, ["check", recipe_file, "--json", "--utilization", "0.25"])
+    result = CliRunner().invoke(app, ["check", recipe_file, "--json", "--utilization", "0.25", "--max_length", "4"])
+    # Neither bars nor remarks of the stage beside it.
+    assert result.stderr == ""
     checked = json.loads(result.stdout)
     assert checked["stage"] == "classify"
     assert checked["time"]["utilization"] == 0.25
+    assert checked["data"]["lengths"]["text"]["cut"] > 0.5
     assert checked["run"]["steps"] == 9
     assert checked["memory"]["total"] > 0
 

@@ -5,6 +5,7 @@ from transformers import TrainerControl, TrainerState
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
 from kakehashi.training.early_stopping import EarlyStopping, MetricGuard, make_early_stopping, settle_stopping
+from kakehashi.training.instruct import run_instruct
 from kakehashi.training.recipe import parse_recipe
 
 RECIPE = {
@@ -105,3 +106,28 @@ def test_a_metric_that_no_validation_has_is_answered_with_those_it_has():
     guard.on_evaluate(training_arguments, TrainerState(), TrainerControl(), metrics={"test_loss": 1.0})
     training_arguments.metric_for_best_model = "eval_accuracy"
     guard.on_evaluate(training_arguments, TrainerState(), TrainerControl(), metrics=metrics)
+
+
+def test_a_run_that_learns_nothing_ends_early_and_is_complete(tmp_path, tiny_model_dir, tiny_sentences):
+    table = tmp_path / "pairs.tsv"
+    rows = zip(tiny_sentences[:5], tiny_sentences[5:], strict=True)
+    table.write_text("en\tja\n" + "".join(f"{en}\t{ja}\n" for en, ja in rows), encoding="utf-8")
+    recipe = {
+        "model": str(tiny_model_dir),
+        "train_files": [str(table)],
+        "validation_files": [str(table)],
+        "source_template": ["{en}"],
+        "target_template": ["{ja}"],
+        "learning_rate": 0.0,
+        "max_steps": 20,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "no",
+        "sample_rows": 0,
+        "early_stopping_patience": 2,
+        "disable_tqdm": True,
+        "output_dir": str(tmp_path / "run"),
+    }
+    metrics = run_instruct(*parse_recipe(InstructArguments, recipe))
+    assert metrics["steps"] == 3
+    assert (tmp_path / "run" / "metrics.json").exists()

@@ -11,7 +11,8 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,10 @@ def check_recipe(
     tokenizer = load_tokenizer(arguments)
     config = load_config(arguments, tokenizer)
     samples = _sample_splits(arguments, training_arguments)
-    with quiet_library(), _no_bars():
+    with _quiet():
         preview = preview_stage(arguments, training_arguments, tokenizer, config, samples["train"].rows)
         batches = make_batches(preview, training_arguments)
-    model = _build_on_meta(preview, config, arguments)
+        model = _build_on_meta(preview, config, arguments)
     counts = np.array([_count(model, batch) for batch in batches], dtype=np.float64)
     data = _describe_data(arguments, samples, preview)
     step, run = _describe_run(arguments, training_arguments, model, counts.mean(axis=0), data)
@@ -161,12 +162,13 @@ def check_recipe(
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Holds back the bars of `datasets`: a sample is ready before anyone could read them."""
+def _quiet() -> Iterator[None]:
+    """Holds back what a stage says of its rows: of a sample it would be misleading, and the tables say it."""
     had_bars = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
-        yield
+        with quiet_library(), redirect_stderr(StringIO()):
+            yield
     finally:
         if had_bars:
             enable_progress_bars()
