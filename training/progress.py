@@ -227,6 +227,8 @@ def readable_numbers(logs: Mapping[str, Any]) -> dict[str, str]:
         shown["utilization"] = f"MFU {logs['model_flops_utilization']:.1%}"
     if "eval_loss" in logs:
         shown["validation"] = f"val_loss {logs['eval_loss']:.3f}"
-    if "eval_accuracy" in logs:
-        shown["accuracy"] = f"accuracy {logs['eval_accuracy']:.3f}"
+    # The first score of each kind of labels.
+    for name in ("accuracy", "micro_f1", "pearson"):
+        if f"eval_{name}" in logs:
+            shown["accuracy"] = f"{name} {logs[f'eval_{name}']:.3f}"
     return shown
