@@ -23,7 +23,7 @@ def fail(capsys):
     def run(*arguments):
         assert main(["publish", *map(str, arguments)]) == 2
         output = capsys.readouterr()
-        assert ("--push" in arguments) == bool(output.out)
+        assert output.out == "" or "--push" in arguments
         lines = [line for line in output.err.splitlines() if line.startswith("kakehashi:")]
         assert len(lines) == 1 and "Traceback" not in output.err
         return lines[0]
@@ -129,6 +129,7 @@ def test_a_wrong_token_changes_nothing(finish_run, fail, hub, monkeypatch):
     assert f"{hub.endpoint} did not accept user/first: the token is not valid there. Nothing of it was changed" in line
     assert "wrongwrong" not in line
     assert hub.repositories == {} and hub.store == {}
+    assert [path for _, path in hub.requests] == ["/api/whoami-v2"]
 
 
 def test_the_namespace_of_somebody_else(finish_run, fail, hub):

@@ -189,7 +189,7 @@ def _describe_start(run: FinishedRun) -> str:
     start = run.recipe.get("model")
     came_from = f"`{run.shown(start)}`" if start else f"random weights of the preset `{run.recipe.get('preset')}`"
     seconds = run.metrics.get("train_runtime")
-    duration = f" It took {_format_duration(seconds)}." if _is_number(seconds) else ""
+    duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
     return f"Training started from {came_from}.{duration}"
 
 
@@ -213,7 +213,7 @@ def public_recipe(run: FinishedRun) -> dict[str, Any]:
         run: What the run left.
     """
     kept = {key: value for key, value in run.recipe.items() if key not in _KEYS_OF_ONE_MACHINE}
-    shown = {key: run.sources(key) for key in _DATA_KEYS.values() if kept.get(key)}
+    shown: dict[str, Any] = {key: run.sources(key) for key in _DATA_KEYS.values() if kept.get(key)}
     shown |= {key: run.shown(kept[key]) for key in ("model", "tokenizer") if kept.get(key)}
     return {key: shown.get(key, without_folders(value)) for key, value in kept.items()}
 

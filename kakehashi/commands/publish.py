@@ -46,10 +46,12 @@ def publish(
     silence_libraries()
     from kakehashi.training.console import quiet_library
     from kakehashi.training.publish.folder import assemble_folder
-    from kakehashi.training.publish.hub import check_repo_id, check_revision, push_folder
+    from kakehashi.training.publish.hub import check_login, check_repo_id, check_revision, push_folder
 
     check_repo_id(repository)
     check_revision(revision)
+    if push:
+        check_login(repository)
     named = run if run.name not in ("", "..") else run.resolve()
     folder = output_dir or named.with_name(f"{named.name}-hub")
     with quiet_library():

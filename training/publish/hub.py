@@ -54,6 +54,22 @@ def check_revision(revision: str | None) -> None:
         raise ValueError(f"`--revision` must be the name of a branch, such as v1, got {revision!r}")
 
 
+def check_login(repo_id: str, token: str | None = None) -> None:
+    """Asks the Hub who is asking, so that nobody waits for a folder that could not be pushed.
+
+    Args:
+        repo_id: Repository that is to be pushed to, for the message.
+        token: Access token; `None` takes the one that this machine is logged in with.
+
+    Raises:
+        ValueError: If there is no token, or the Hub does not know it.
+        OSError: If the Hub cannot be reached.
+    """
+    api = HfApi(token=token, library_name="kakehashi")
+    with _readable_errors(repo_id, api.endpoint):
+        api.whoami()
+
+
 def push_folder(
     folder: Path, repo_id: str, *, private: bool | None = None, revision: str | None = None, token: str | None = None
 ) -> str:
@@ -78,10 +94,9 @@ def push_folder(
     """
     check_repo_id(repo_id)
     check_revision(revision)
+    check_login(repo_id, token)
     api = HfApi(token=token, library_name="kakehashi")
     with _readable_errors(repo_id, api.endpoint):
-        # Before anything is made or sent: does the Hub know who is asking?
-        api.whoami()
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)

@@ -118,8 +118,8 @@ def find_leak(text: str, words: list[str], repo_id: str = "") -> str | None:
     if path is not None:
         return f"the path {path.group()}"
     without_name = text.replace(repo_id, "") if repo_id else text
-    found = next((word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", without_name)), None)
-    return None if found is None else f"the name {found}"
+    name = next((word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", without_name)), None)
+    return None if name is None else f"the name {name}"
 
 
 def _telling_words() -> Iterator[str]:
