@@ -54,7 +54,7 @@ def _show(checked: RecipeCheck, console: Console) -> None:
     _table(console, f"Recipe ({checked.stage})", [(key, _plain(value)) for key, value in checked.recipe.items()])
     _table(console, f"Model: {checked.model['class']}", _model_lines(checked.model))
     _table(console, "Data", _data_lines(checked.data))
-    _table(console, "A step", _step_lines(checked.step))
+    _table(console, "A step", _step_lines(checked.step, _unit(checked.data)))
     _table(console, "Memory of a device, estimated", _memory_lines(checked.memory))
     _table(console, "The run", _run_lines(checked.run, checked.time))
     for warning in checked.warnings:
@@ -95,8 +95,7 @@ def _data_lines(data: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         if split in data:
             examples = ""
             if "examples" in data[split]:
-                what = "packed rows" if data[split]["is_packed"] else "examples"
-                examples = f" of data, {data[split]['examples']:,} {what}"
+                examples = f" of data, {data[split]['examples']:,} {_unit(data)}"
             yield split, f"{at_least}{data[split]['rows']:,} rows{examples}"
     for side, numbers in data["lengths"].items():
         share, what = (numbers["cut"], "cut") if "cut" in numbers else (numbers["split"], "split")
@@ -109,8 +108,12 @@ def _data_lines(data: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "sample", f"{data['sampled_rows']:,} rows"
 
 
-def _step_lines(step: Mapping[str, float]) -> Iterable[tuple[str, str]]:
-    yield "examples", f"{step['examples']:,.0f}"
+def _unit(data: Mapping[str, Any]) -> str:
+    return "packed rows" if data["train"]["is_packed"] else "examples"
+
+
+def _step_lines(step: Mapping[str, float], unit: str) -> Iterable[tuple[str, str]]:
+    yield unit, f"{step['examples']:,.0f}"
     yield "tokens", f"{step['source_tokens']:,.0f} source, {step['target_tokens']:,.0f} target"
     yield "slots filled", f"{step['packing_efficiency']:.1%} of {step['slots']:,.0f}"
     yield "operations", f"{step['flops']:.3g}, {step['flops_per_token']:.3g} for each token"
