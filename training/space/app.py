@@ -260,7 +260,7 @@ class Classifier:
         batch = self.tokenizer(text.strip(), return_tensors="pt", split_special_tokens=True)
         _check_tokens(batch["input_ids"].shape[1], _longest_source(self.model))
         inputs = {name: batch[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-        config = self.model.config
+        config: Any = self.model.config
         with torch.inference_mode():
             logits = self.model(**inputs).logits[0].float()
         names = [config.id2label[index] for index in range(len(logits))]
@@ -475,7 +475,7 @@ class Page:
         def choose_layer(kind: str) -> Any:
             return gr.Dropdown(choices=_choices(self._layers(kind)), value=0)
 
-        choice = [kind, layer, head]
+        choice: list[Any] = [kind, layer, head]
         inputs, outputs = [text, direction, *choice], [answer, source, target, picture, state]
         self._on_request(button, text, look, inputs=inputs, outputs=outputs, api_name="look_inside")
         kind.input(choose_layer, kind, layer, api_visibility="private", queue=False)
