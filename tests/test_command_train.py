@@ -65,6 +65,8 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(recipe_file, capsys):
         (["classify", file, "--max_steps", "three"], "`max_steps` must be a whole number, got 'three'"),
         (["classify", file, "--train_files", "none.tsv"], "none.tsv"),
         (["classify", file, "--resume"], "`--resume` needs a checkpoint"),
+        (["classify", file, "--folds", "1"], "`folds` must be at least 2, got 1"),
+        (["classify", file, "--freeze", "encoders"], "`freeze` must name modules of the model, got 'encoders'"),
     ]:
         assert main(arguments) == 2
         error = capsys.readouterr().err.strip().split("\n")[-1]

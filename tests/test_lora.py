@@ -115,6 +115,8 @@ def test_an_adapted_writer_answers_from_its_run_folder(recipe, tmp_path):
     assert "eval_exact_match" in metrics
     model, tokenizer = load_for_generation(tmp_path / "run")
     assert len(generate_texts(model, tokenizer, ["I love cats."], max_new_tokens=4)) == 1
+    with pytest.raises(ValueError, match="holds an adapter; take the folder around it"):
+        load_for_generation(tmp_path / "run" / "adapter")
     before = AutoModelForSeq2SeqLM.from_pretrained(recipe["model"]).state_dict()
     moved = {name.split(".")[-2] for name, each in model.state_dict().items() if not torch.equal(each, before[name])}
     assert moved == {"q_proj", "v_proj"}

@@ -89,11 +89,7 @@ def load_for_classification(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Returns a model that labels texts, and its tokenizer.
 
-    Args:
-        model: A model folder or a Hub id.
-        device: Where to run; `None` takes the accelerator if there is one.
-        dtype: Number format of the weights, such as `"bfloat16"`; `None` keeps the stored one.
-        trust_remote_code: Whether to run the code that comes with a model Transformers and kakehashi do not know.
+    The arguments are those of `load_for_generation`.
 
     Raises:
         ValueError: As `load_for_generation`, or if the model was not trained to classify.
@@ -118,11 +114,7 @@ def load_for_embedding(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Returns the encoder of a model, whatever head it was trained with, and its tokenizer.
 
-    Args:
-        model: A model folder or a Hub id.
-        device: Where to run; `None` takes the accelerator if there is one.
-        dtype: Number format of the weights, such as `"bfloat16"`; `None` keeps the stored one.
-        trust_remote_code: Whether to run the code that comes with a model Transformers and kakehashi do not know.
+    The arguments are those of `load_for_generation`.
 
     Raises:
         ValueError: As `load_for_generation`, or if the model has no encoder or is exported.
@@ -335,6 +327,10 @@ def _explain(error: Exception, model: str | Path, is_folder: bool) -> Exception:
 
 def _require_model_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ValueError(
+                f"`model` must be a model folder, but {folder} holds an adapter; take the folder around it"
+            )
         raise ValueError(f"`model` must be a model folder, but {folder} has no config.json")
     if engine_of(folder) is None and not any(folder.glob("*.safetensors")):
         if any(folder.glob("*.bin")):
