@@ -24,7 +24,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from kakehashi.training.processes import from_first, is_any, same_everywhere
+from kakehashi.training.processes import from_first, is_any, is_first_process, same_everywhere
 
 # Resolution of a schedule that follows time: it is laid out over so many imagined steps.
 _SCHEDULE_STEPS = 100_000
@@ -88,7 +88,8 @@ class Interruption(TrainerCallback):
         self.is_requested = True
         # A signal may arrive inside the bar's own printing, so write past it.
         stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
-        stderr.write(f"\n{signal.Signals(number).name}: finishing this step, then saving a checkpoint …\n")
+        if is_first_process():
+            stderr.write(f"\n{signal.Signals(number).name}: finishing this step, then saving a checkpoint …\n")
 
     def __enter__(self) -> Interruption:
         # Python delivers signals to the main thread only; elsewhere the run belongs to someone else's program.

@@ -6,18 +6,18 @@ here does nothing.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate.utils import broadcast_object_list
 from datasets.utils import disable_progress_bars
-from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.utils import logging
 
 BAD_INPUT_EXIT_CODE = 2
@@ -26,6 +26,11 @@ BAD_INPUT_EXIT_CODE = 2
 def is_first_process() -> bool:
     """Returns whether this process is the one that speaks and writes; known before any process group exists."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def launched_processes() -> int:
+    """Returns how many processes the launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def same_everywhere(error: Exception) -> BaseException:
@@ -113,17 +118,26 @@ def from_first(value: float, device: torch.device) -> float:
     return float(sum_over_processes(torch.tensor(value if is_first_process() else 0.0, device=device)))
 
 
-def gather_weights(trainer: Trainer, model: nn.Module) -> dict[str, Any] | None:
-    """Returns the whole weights of a model that FSDP shards, in the first process and on the CPU.
+def gather_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Returns a model that anyone can save, also where FSDP has left each process a part of it.
+
+    Sharding gives a model another class, whose name and source files are not those to publish.
 
     Args:
-        trainer: Has trained the model; each process has to take part.
-        model: The model.
+        model: The trained model; each process has to take part.
 
     Returns:
-        Weights by name; None where the model holds its own, or in the other processes.
+        The model itself if it is whole, and in all processes but the first; else its copy on the CPU.
     """
     if not isinstance(model, FSDPModule):
-        return None
-    weights: dict[str, Any] = trainer.accelerator.get_state_dict(model)
-    return weights if is_first_process() else None
+        return model
+    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not is_first_process():
+        return model
+    plain_class = next(each for each in type(model).__mro__ if not issubclass(each, FSDPModule))
+    with torch.device("meta"):
+        whole = plain_class(copy.deepcopy(model.config))
+    whole.load_state_dict(weights, assign=True)
+    whole.tie_weights()
+    whole.generation_config = model.generation_config
+    return whole

@@ -16,6 +16,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments
+from kakehashi.training.processes import launched_processes
 from kakehashi.training.recipes import find_recipe, list_recipes
 
 Stage = TypeVar("Stage", bound=StageArguments)
@@ -106,8 +107,8 @@ def parse_recipe(
     if not given.get("output_dir"):
         raise ValueError("`output_dir` must name the folder of the run, got nothing")
     values = {**TRAINING_DEFAULTS, **{key: _typed(parser, actions[key], value) for key, value in given.items()}}
-    if values.get("bf16") and not torch.accelerator.is_available():
-        # Trainer takes bfloat16 on a processor only from a recipe that says it means the processor.
+    if (values.get("bf16") or launched_processes() > 1) and not torch.accelerator.is_available():
+        # Trainer takes bfloat16, and accelerate several processes, on processors only if told that these are meant.
         values.setdefault("use_cpu", True)
     arguments, training_arguments = parser.parse_dict(values)
     return arguments, training_arguments
@@ -170,13 +171,15 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
         Keys in the order their dataclasses declare them, values as YAML can write them.
     """
     stage_defaults = type(arguments)()
-    training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": ""})
+    # Making arguments settles anew where the process trains, so these have to say the same.
+    use_cpu = training_arguments.use_cpu
+    training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": "", "use_cpu": use_cpu})
     # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe, and a
     # secret not to anybody.
-    left_out = {"overwrite", "resume_from_checkpoint", "hub_token"} | (
-        set() if torch.accelerator.is_available() else {"use_cpu"}
-    )
+    left_out = {"overwrite", "resume_from_checkpoint", "hub_token"}
     chosen = {**_changed(arguments, stage_defaults), **_changed(training_arguments, training_defaults)}
+    if use_cpu and torch.accelerator.is_available():
+        chosen["use_cpu"] = True
     return {key: value for key, value in chosen.items() if key not in left_out}
 
 

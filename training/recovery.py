@@ -13,7 +13,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import TrainingArguments
 
 from kakehashi.training.console import notify
-from kakehashi.training.processes import silence_other_processes
+from kakehashi.training.processes import launched_processes, silence_other_processes
 from kakehashi.training.run_folder import RESUME_NEWEST
 
 Arguments = TypeVar("Arguments")
@@ -39,6 +39,12 @@ def recovering(
     @functools.wraps(stage)
     def run(arguments: Arguments, training_arguments: Settings) -> dict[str, Any]:
         silence_other_processes()
+        if training_arguments.world_size != launched_processes():
+            # Each would train by itself, all of them into one folder.
+            raise ValueError(
+                f"the launcher started {launched_processes()} processes, but {training_arguments.world_size} would "
+                "train together; `use_cpu: true` is needed where several are to share processors"
+            )
         # The stage settles some of the arguments by the data; a second try has to start from the recipe's.
         given, settings = copy.copy(arguments), copy.copy(training_arguments)
         while True:

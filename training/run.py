@@ -33,7 +33,7 @@ from kakehashi.training.early_stopping import MetricGuard, make_early_stopping
 from kakehashi.training.freezing import count_parameters, freeze_parts
 from kakehashi.training.lora import add_adapter, merge_adapter, unwrap
 from kakehashi.training.optimizer import muon_adamw
-from kakehashi.training.processes import gather_weights, is_first_process
+from kakehashi.training.processes import gather_model, is_first_process
 from kakehashi.training.progress import ProgressBar
 from kakehashi.training.publish.trainer_code import CodeForTheHub
 from kakehashi.training.recipe import resolved_recipe
@@ -135,9 +135,10 @@ def build_run(
         data_collator=data_collator,
         compute_metrics=compute_metrics,
         compute_loss_func=compute_loss_func,
-        # Trainer has no name for it, but takes any optimizer.
-        optimizers=(muon_adamw(trained, training_arguments) if arguments.use_muon else None, None),
     )
+    if arguments.use_muon:
+        # Trainer has no name for it and refuses to be given one where FSDP is used, but makes none where one stands.
+        trainer.optimizer = muon_adamw(trained, training_arguments)
     budget = None if arguments.max_minutes is None else TimeBudget(arguments.max_minutes)
     counter, interruption, bar = TokenCounter(), Interruption(), ProgressBar(budget)
     for replaced in (PrinterCallback, ProgressCallback):
@@ -172,6 +173,9 @@ def _settle_arguments(
     if not has_validation:
         training_arguments.eval_strategy = "no"
         training_arguments.do_eval = False
+    if training_arguments.ddp_find_unused_parameters is None:
+        # Every parameter takes part in every batch; looking for others costs time in each step.
+        training_arguments.ddp_find_unused_parameters = False
     is_bounded = training_arguments.max_steps > 0 or training_arguments.num_train_epochs != _DEFAULT_EPOCHS
     if arguments.max_minutes is not None and not is_bounded:
         training_arguments.num_train_epochs = _UNBOUNDED_EPOCHS
@@ -272,7 +276,7 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
     metrics.update(extra_metrics or {})
     model, adapter = merge_adapter(trainer.model)
     metrics["parameters"] = model.num_parameters()
-    weights = gather_weights(trainer, model)
+    model = gather_model(model)
     if is_first_process():
         with _readable_disk_full(output_folder(run.training_arguments)), _one_bar(run.bar):
             fill_run_folder(
@@ -284,7 +288,6 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
                 metrics,
                 state.log_history,
                 adapter,
-                weights,
             )
     trainer.accelerator.wait_for_everyone()
     notify(f"saved {run.training_arguments.output_dir}")

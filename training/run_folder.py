@@ -169,7 +169,6 @@ def fill_run_folder(
     metrics: Mapping[str, Any],
     log_history: Sequence[Mapping[str, Any]],
     adapter: Adapter | None = None,
-    weights: dict[str, Any] | None = None,
 ) -> None:
     """Writes everything a complete run leaves: all files aside first, then each moved into place.
 
@@ -184,12 +183,11 @@ def fill_run_folder(
         metrics: Final numbers, for `metrics.json`.
         log_history: Trainer's log, for `log_history.json` and `loss.png`.
         adapter: What LoRA trained, for the folder `adapter`; None for a run without it.
-        weights: Whole weights of a model that several processes share; None for those of the model itself.
     """
     folder = output_folder(training_arguments)
     aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=folder))
     try:
-        model.save_pretrained(aside, state_dict=weights)
+        model.save_pretrained(aside)
         save_tokenizer(tokenizer, aside)
         if adapter is not None:
             adapter.save(aside / ADAPTER_FOLDER)
