@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import lzma
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -219,3 +220,27 @@ def test_a_value_that_is_not_text_is_refused(tmp_path):
     path = write(tmp_path, "t.jsonl", '{"text": 3}\n')
     with pytest.raises(ValueError, match=r"must hold text, but a value is 3 \(int\)"):
         list(iterate_texts(path))
+
+
+@pytest.mark.parametrize("size", [0, 100, -10])
+def test_a_damaged_file_of_the_cache_is_made_again(tmp_path, size):
+    path = write(tmp_path, "t.jsonl", b"".join(b'{"text": "row %d"}\n' % row for row in range(2000)))
+    cache = Path(load_rows(path).cache_files[0]["filename"])
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[:size])
+    rows = load_rows(path)
+    assert len(rows) == 2000
+    assert rows[1999]["text"] == "row 1999"
+    assert len(cache.read_bytes()) == len(whole)
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.jsonl.gz", "t.jsonl.xz", "t.parquet"])
+def test_a_file_that_was_cut_off_is_named(tmp_path, name):
+    rows = b"".join(b'{"text": "row %d"}\n' % row for row in range(2000))
+    if name == "t.parquet":
+        pq.write_table(pa.table({"text": [f"row {row}" for row in range(2000)]}), tmp_path / "whole.parquet")
+        content = (tmp_path / "whole.parquet").read_bytes()
+    else:
+        content = COMPRESS[name.removeprefix("t.jsonl")](rows)
+    message = refusal(write(tmp_path, name, content[: len(content) // 2 - 5]))
+    assert name in message

@@ -1,6 +1,7 @@
 """Too little memory: half the batch, the same examples in each step, and one line about it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from kakehashi.cli import main
 from kakehashi.training import instruct
 from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.documents import load_rows
 from kakehashi.training.recipe import parse_recipe
 from kakehashi.training.recovery import halve_batch, is_out_of_memory
 from kakehashi.training.trainer import RepeatableTrainer
@@ -148,3 +150,29 @@ def test_processes_that_a_launcher_started_but_that_would_train_apart_are_refuse
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"the launcher started 2 processes, but 1 would train together"):
         instruct.run_instruct(arguments, settings)
+
+
+def test_damaged_examples_in_the_cache_are_made_again(recipe, tmp_path):
+    assert main(["instruct", recipe, "--max_steps", "1"]) == 0
+    whole = (tmp_path / "run" / "model.safetensors").read_bytes()
+    cache = Path(load_rows(str(tmp_path / "pairs.jsonl")).cache_files[0]["filename"]).parent
+    files = list(cache.glob("cache-*.arrow"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-20])
+    assert files
+    assert main(["instruct", recipe, "--max_steps", "1", "--overwrite", "true"]) == 0
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
+
+
+def test_a_damaged_file_of_data_is_named_and_the_checkpoint_stays(recipe, tmp_path, monkeypatch, capsys):
+    forbid_more_than(monkeypatch, 0, CUDA, first_step=3)
+    assert main(["instruct", recipe]) == 2
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    content = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    file = tmp_path / "pairs.jsonl"
+    file.write_bytes(file.read_bytes()[:-30])
+    capsys.readouterr()
+    assert main(["instruct", recipe, "--resume"]) == 2
+    (line,) = capsys.readouterr().err.strip().split("\n")
+    assert f"`{file}` line 24 is not valid JSON" in line
+    assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == content

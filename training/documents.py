@@ -21,11 +21,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pandas as pd
-from datasets import Dataset, Features, IterableDataset, Value, load_dataset
+import pyarrow as pa
+from datasets import Dataset, DownloadMode, Features, IterableDataset, Value, load_dataset
 from datasets import logging as datasets_logging
 
 _BUILDER_OF_EXTENSION = {
@@ -37,6 +38,7 @@ _BUILDER_OF_EXTENSION = {
     ".parquet": "parquet",
 }
 _COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
+Data = TypeVar("Data")
 _QUOTE_NONE = 3
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _SNIFFED_BYTES = 8192
@@ -195,7 +197,8 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
         "parquet": dict,
     }
     with readable_errors(files):
-        dataset: Dataset | IterableDataset = load_dataset(
+        load: Callable[..., Dataset | IterableDataset] = functools.partial(
+            load_dataset,
             "csv" if builder == "tsv" else builder,
             # `datasets` reads [ and * in a name as a pattern.
             data_files=[glob.escape(file) for file in files],
@@ -203,10 +206,35 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
             streaming=streaming,
             **options[builder](),
         )
+        dataset = from_cache_or_anew(load, functools.partial(load, download_mode=DownloadMode.FORCE_REDOWNLOAD))
         if builder == "json" and isinstance(dataset, Dataset):
             # The JSON reader lets bytes that are not UTF-8 through; they would only fail when a row is used.
             dataset.data.validate(full=True)
     return dataset
+
+
+def from_cache_or_anew(read: Callable[[], Data], rebuild: Callable[[], Data]) -> Data:
+    """Returns what is kept in the cache, or, where a file of the cache is damaged, what is computed again.
+
+    Args:
+        read: Reads the cache where it can.
+        rebuild: Does the same work without reading it, and replaces what is there.
+    """
+    try:
+        return read()
+    except (pa.ArrowInvalid, OSError) as error:
+        if not is_damaged_arrow(error):
+            raise
+        return rebuild()
+
+
+def is_damaged_arrow(error: BaseException) -> bool:
+    """Returns whether an error says that an Arrow file is cut off or damaged.
+
+    Args:
+        error: What was raised while a data set was read. Arrow tells a cut file as an OSError without a number.
+    """
+    return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and str(error).startswith("Expected to "))
 
 
 def _split_extension(name: str) -> tuple[str | None, str]:

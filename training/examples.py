@@ -9,6 +9,7 @@ The result is found again while rows, tokenizer, settings and this code are the 
 silently: each function logs one warning with the numbers.
 """
 
+import functools
 import json
 import logging
 import math
@@ -27,6 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kakehashi.tokenization.chat import message_text
 from kakehashi.tokenization.special_tokens import role_id
+from kakehashi.training.documents import from_cache_or_anew
 from kakehashi.training.instruction_rows import (
     Conversation,
     InstructionColumns,
@@ -417,7 +419,8 @@ def _map(
 ) -> tuple[Dataset, NDArray[np.int8]]:
     """Returns the examples that are not empty, and what became of every one."""
     takes_indices = function.__code__.co_argcount == 2
-    examples = rows.map(
+    encode = functools.partial(
+        rows.map,
         function,
         batched=True,
         with_indices=takes_indices,
@@ -427,6 +430,7 @@ def _map(
         new_fingerprint=_fingerprint(rows, function, tokenizer, settings),
         desc="Tokenizing",
     )
+    examples = from_cache_or_anew(encode, functools.partial(encode, load_from_cache_file=False))
     outcomes = np.asarray(examples.with_format("numpy")["outcome"][:], dtype=np.int8)
     if (outcomes == _EMPTY).any():
         examples = examples.select(np.flatnonzero(outcomes != _EMPTY))

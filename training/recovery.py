@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import datasets
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import TrainingArguments
 
 from kakehashi.training.console import notify
+from kakehashi.training.documents import is_damaged_arrow
 from kakehashi.training.processes import launched_processes, silence_other_processes
 from kakehashi.training.run_folder import RESUME_NEWEST
 
@@ -52,6 +54,14 @@ def recovering(
                 return stage(arguments, training_arguments)
             except OutOfMemory as error:
                 what = str(error)
+            except (ValueError, OSError) as error:
+                if not is_damaged_arrow(error):
+                    raise
+                # Rows and examples are read and made again by themselves; this is what was made of them later.
+                cache = datasets.config.HF_DATASETS_CACHE
+                raise ValueError(
+                    f"the data sets' cache in {cache} is damaged: {error}; remove it and begin again"
+                ) from error
             # Only here, where the error and all that it refers to are gone, can the memory be given back.
             clear_device_cache(garbage_collection=True)
             notify(f"{what}; {halve_batch(settings)}")
