@@ -30,7 +30,6 @@ from kakehashi.training.splits import Splits, load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
 
-@recovering
 def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
     """Tunes a pretrained encoder to classify texts, once or several times.
 
@@ -51,6 +50,7 @@ def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTraini
     return train_classifier(arguments, training_arguments)
 
 
+@recovering
 def train_classifier(
     arguments: ClassifyArguments,
     training_arguments: Seq2SeqTrainingArguments,

@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import datasets
 import torch
@@ -20,6 +20,7 @@ from kakehashi.training.run_folder import RESUME_NEWEST
 
 Arguments = TypeVar("Arguments")
 Settings = TypeVar("Settings", bound=TrainingArguments)
+Others = ParamSpec("Others")
 
 
 class OutOfMemory(RuntimeError):
@@ -27,19 +28,21 @@ class OutOfMemory(RuntimeError):
 
 
 def recovering(
-    stage: Callable[[Arguments, Settings], dict[str, Any]],
-) -> Callable[[Arguments, Settings], dict[str, Any]]:
+    stage: Callable[Concatenate[Arguments, Settings, Others], dict[str, Any]],
+) -> Callable[Concatenate[Arguments, Settings, Others], dict[str, Any]]:
     """Makes a stage go on with a smaller batch where memory runs out.
 
     Half the batch, twice the gradient accumulation: each step still learns from the same examples. The stage begins
     again, as `--resume` would, from the last complete checkpoint or from the start.
 
     Args:
-        stage: Takes the stage's and Trainer's arguments and returns the final numbers.
+        stage: Takes the stage's and Trainer's arguments, perhaps others, and returns the final numbers.
     """
 
     @functools.wraps(stage)
-    def run(arguments: Arguments, training_arguments: Settings) -> dict[str, Any]:
+    def run(
+        arguments: Arguments, training_arguments: Settings, *others: Others.args, **named_others: Others.kwargs
+    ) -> dict[str, Any]:
         silence_other_processes()
         if training_arguments.world_size != launched_processes():
             # Each would train by itself, all of them into one folder.
@@ -51,7 +54,7 @@ def recovering(
         given, settings = copy.copy(arguments), copy.copy(training_arguments)
         while True:
             try:
-                return stage(arguments, training_arguments)
+                return stage(arguments, training_arguments, *others, **named_others)
             except OutOfMemory as error:
                 what = str(error)
             except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The commands `recipes list` and `recipes copy`: the recipes that come with the package."""
+"""The commands `recipes list`, `copy` and `accelerate`: recipes and launch configurations of the package."""
 
 from pathlib import Path
 from typing import Annotated
@@ -28,3 +28,22 @@ def copy(
     from kakehashi.training.recipes import copy_recipe
 
     typer.echo(copy_recipe(name, destination))
+
+
+@app.command("accelerate")
+def accelerate(
+    name: Annotated[str | None, typer.Argument(help="Name of a configuration; left out, all are listed.")] = None,
+) -> None:
+    """Print where a configuration for `accelerate launch --config_file` stands, or list them."""
+    from kakehashi.training.accelerate_configs import find_config, list_configs
+
+    configs = list_configs()
+    if name is None:
+        width = max(map(len, configs), default=0)
+        for each, purpose in configs.items():
+            typer.echo(f"{each:<{width}}  {purpose}")
+        return
+    path = find_config(name)
+    if path is None:
+        raise ValueError(f"`name` must be one of {', '.join(configs)}, got {name!r}")
+    typer.echo(path)
