@@ -44,6 +44,7 @@ FSDP2 = {
     "FSDP_RESHARD_AFTER_FORWARD": "true",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
 }
+SHARDED = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}
 # Name of a run: processes, examples in a batch of one, environment, whose checkpoint it goes on from, extra keys.
 RUNS = {
     "one": (1, 4, {}, None, {}),
@@ -55,7 +56,9 @@ RUNS = {
     "one-to-two": (2, 2, {}, "one-killed", {}),
     "two-stopped": (2, 2, {}, None, {}),
     "fsdp": (2, 2, FSDP2, None, {}),
-    "fsdp-muon": (2, 2, FSDP2, None, {"use_muon": True}),
+    "one-muon": (1, 4, {}, None, {"use_muon": True}),
+    # By the recipe alone, which gathers whole weights for checkpoints.
+    "fsdp-muon": (2, 2, {"SHARD": "here"}, None, {"use_muon": True, "fsdp": True, "fsdp_config": SHARDED}),
     "fsdp-killed": (2, 2, FSDP2, None, {}),
     "fsdp-resumed": (2, 2, FSDP2, "fsdp-killed", {}),
     "two-refused": (2, 2, {}, None, {"train_files": ["none.jsonl"]}),
@@ -71,7 +74,8 @@ def shard_on_the_cpu():
     build = AcceleratorState.__init__
 
     def build_sharding(self, *args, **kwargs):
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        if PartialState._shared_state["distributed_type"] == DistributedType.MULTI_CPU:
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         build(self, *args, **kwargs)
 
     AcceleratorState.__init__ = build_sharding
@@ -229,11 +233,14 @@ def test_every_run_ends_well_and_leaves_a_whole_folder(runs, name):
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-@pytest.mark.parametrize("name", ["two", "two-resumed", "two-to-one", "one-to-two", "fsdp", "fsdp-resumed"])
+@pytest.mark.parametrize(
+    "name", ["two", "two-resumed", "two-to-one", "one-to-two", "fsdp", "fsdp-resumed", "fsdp-muon"]
+)
 def test_the_curve_and_the_weights_are_those_of_one_process(runs, name):
     folder, _ = runs
-    torch.testing.assert_close(losses(folder, name), losses(folder, "one"), rtol=1e-4, atol=1e-5)
-    expected, found = (load_file(folder / each / "model.safetensors") for each in ("one", name))
+    reference = "one-muon" if name.endswith("muon") else "one"
+    torch.testing.assert_close(losses(folder, name), losses(folder, reference), rtol=1e-4, atol=1e-5)
+    expected, found = (load_file(folder / each / "model.safetensors") for each in (reference, name))
     assert expected.keys() == found.keys()
     for key, weight in expected.items():
         torch.testing.assert_close(found[key], weight, rtol=1e-3, atol=2e-4)

@@ -142,6 +142,9 @@ def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any
         if is_list and action.type in (int, float):
             raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
         return value
+    if action.dest == "fsdp" and str(value).lower() in ("true", "false"):
+        # Declared as text, from the times when it held options.
+        return str(value).lower() == "true"
     option = f"--{action.dest}"
     tokens = [option, *map(str, value)] if is_list else [f"{option}={value}"]
     try:
