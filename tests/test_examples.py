@@ -9,12 +9,11 @@ from kakehashi.tokenization.chat import encode_source, encode_target, for_causal
 from kakehashi.training.documents import load_rows
 from kakehashi.training.examples import (
     InstructionColumns,
-    collect_label_names,
-    find_problem_type,
     tokenize_classification,
     tokenize_documents,
     tokenize_instructions,
 )
+from kakehashi.training.label_names import collect_label_names, find_problem_type
 
 LENGTHS = {"max_source_length": 64, "max_target_length": 64}
 
@@ -175,13 +174,6 @@ def test_long_texts_keep_their_end_mark_and_are_counted(tiny_tokenizer, caplog):
     assert caplog.messages == ["1 of 2 texts are longer than 8 tokens and were cut."]
 
 
-def test_labels_may_be_numbers_or_classes_of_the_hub():
-    assert collect_label_names(Dataset.from_dict({"label": [10, 2, 2]}), "label") == ["2", "10"]
-    features = Features({"label": ClassLabel(names=["no", "yes"]), "text": Value("string")})
-    rows = Dataset.from_dict({"label": [1, 1], "text": ["a", "b"]}, features=features)
-    assert collect_label_names(rows, "label") == ["no", "yes"]
-
-
 def test_classes_of_the_hub_are_matched_by_name(tiny_tokenizer):
     features = Features({"label": ClassLabel(names=["no", "yes"]), "text": Value("string")})
     rows = Dataset.from_dict({"label": [1, 0], "text": ["a", "b"]}, features=features)
@@ -209,13 +201,6 @@ def test_decimal_numbers_are_kept_for_regression(tiny_tokenizer):
     rows = Dataset.from_dict({"text": ["a"], "label": ["high"]})
     with pytest.raises(ValueError, match="must be a finite number for regression, but row 1 has 'high'"):
         tokenize_classification(rows, tiny_tokenizer, problem_type=kind, max_length=8)
-
-
-def test_a_single_label_and_missing_labels_are_refused():
-    with pytest.raises(ValueError, match="at least two different labels, but the only one is `act`"):
-        collect_label_names(Dataset.from_dict({"label": ["act", "act"]}), "label")
-    with pytest.raises(ValueError, match="Every row must have a label in `label`, but row 2 has none"):
-        collect_label_names(Dataset.from_dict({"label": ["act", None]}), "label")
 
 
 def test_a_label_that_training_never_saw_is_named_with_the_known_ones(tiny_tokenizer):

@@ -18,7 +18,8 @@ from transformers import (
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
 from kakehashi.training.documents import require_columns
-from kakehashi.training.examples import find_class_names, find_problem_type, tokenize_classification
+from kakehashi.training.examples import tokenize_classification
+from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import make_compute_metrics, require_known_metric
 from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.processes import first_process_first

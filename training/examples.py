@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
@@ -37,13 +37,14 @@ from kakehashi.training.instruction_rows import (
     read_conversations,
     read_instruction_row,
 )
+from kakehashi.training.label_names import (
+    PROBLEM_TYPES,
+    label_encoder,
+)
 from kakehashi.training.objectives import IGNORED_LABEL
 
 __all__ = [
     "InstructionColumns",
-    "collect_label_names",
-    "find_class_names",
-    "find_problem_type",
     "read_instruction_row",
     "tokenize_classification",
     "tokenize_documents",
@@ -53,7 +54,6 @@ __all__ = [
 Columns: TypeAlias = dict[str, list[Any]]
 
 LENGTH_COLUMNS = ["source_length", "target_length"]
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,6 @@ _IDS = List(Value("int32"))
 _LENGTH = Value("int32")
 # What became of an example; a column of its own holds it until it is counted.
 _WHOLE, _SOURCE_CUT, _TARGET_CUT, _EMPTY = 0, 1, 2, 4
-_SHOWN_LABELS = 30
 
 
 def tokenize_documents(
@@ -194,58 +193,6 @@ def tokenize_instructions(
     return examples
 
 
-def find_problem_type(rows: Dataset, label_column: str) -> str:
-    """Returns which of `PROBLEM_TYPES` the labels are for: lists have several labels, decimal numbers are to be met.
-
-    Args:
-        rows: Rows of text and label.
-        label_column: Column of the label.
-    """
-    feature = rows.features[label_column]
-    if isinstance(feature, List):
-        return "multi_label_classification"
-    if isinstance(feature, Value) and feature.dtype.startswith(("float", "double", "decimal")):
-        return "regression"
-    return "single_label_classification"
-
-
-def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
-    """Returns the names of all labels in the rows, sorted; whole numbers by their value.
-
-    Args:
-        rows: Rows of text and label, for training.
-        label_column: Column of a label or of lists of labels.
-
-    Raises:
-        ValueError: A row has no label, or all rows have the same.
-    """
-    feature = rows.features[label_column]
-    if isinstance(feature, ClassLabel):
-        return list(feature.names)
-    values = rows[label_column]
-    flat = set(chain.from_iterable(values)) if isinstance(feature, List) else set(values)
-    if None in flat or "" in flat:
-        place = next(index for index, value in enumerate(values) if value in (None, ""))
-        raise ValueError(f"Every row must have a label in `{label_column}`, but row {place + 1} has none.")
-    if len(flat) < 2:
-        found = "".join(f"`{label}`" for label in flat) or "none"
-        raise ValueError(
-            f"Column `{label_column}` must hold at least two different labels, but the only one is {found}."
-        )
-    return [str(label) for label in sorted(flat)]
-
-
-def find_class_names(rows: Dataset, label_column: str) -> list[str]:
-    """Returns the names of the classes as `collect_label_names`, none where the labels are numbers to be met.
-
-    Args:
-        rows: Rows of text and label, for training.
-        label_column: Column of the labels.
-    """
-    is_regression = find_problem_type(rows, label_column) == "regression"
-    return [] if is_regression else collect_label_names(rows, label_column)
-
-
 def tokenize_classification(
     rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
@@ -290,7 +237,7 @@ def tokenize_classification(
     _require_length("max_length", max_length, 2)
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"`problem_type` must be one of {', '.join(PROBLEM_TYPES)}, but it is {problem_type!r}.")
-    encode_label, label_feature = _label_encoder(rows, label_column, label_names, problem_type)
+    encode_label, label_feature = label_encoder(rows, label_column, label_names, problem_type)
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
         texts = []
@@ -368,47 +315,6 @@ def _assemble_source(
     return [*head, *islice(chain.from_iterable(kept), room), *tail], max_length + excess
 
 
-def _label_encoder(
-    rows: Dataset, label_column: str, label_names: Sequence[str], problem_type: str
-) -> tuple[Callable[[Any, int], Any], Any]:
-    """Returns a function of a label and its row number, and the type of what it returns."""
-    if problem_type == "regression":
-        return _as_number, Value("float32")
-    feature = rows.features[label_column]
-    ids = {name: index for index, name in enumerate(label_names)}
-
-    def find(label: Any, index: int) -> int:
-        name = feature.int2str(label) if isinstance(feature, ClassLabel) and label is not None else str(label)
-        if label is None or name not in ids:
-            shown = ", ".join(f"`{each}`" for each in label_names[:_SHOWN_LABELS])
-            more = len(label_names) - _SHOWN_LABELS
-            known = shown + (f" and {more} more" if more > 0 else "")
-            raise ValueError(
-                f"Every label in `{label_column}` must be one of the training labels, but row {index + 1} has "
-                f"{label!r}; known are {known}."
-            )
-        return ids[name]
-
-    if problem_type == "single_label_classification":
-        return find, Value("int64")
-
-    def find_all(labels: Any, index: int) -> list[float]:
-        found = {find(label, index) for label in labels or []}
-        return [float(each in found) for each in range(len(ids))]
-
-    return find_all, List(Value("float32"))
-
-
-def _as_number(label: Any, index: int) -> float:
-    try:
-        number = float(label)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"Every label must be a finite number for regression, but row {index + 1} has {label!r}.")
-    return number
-
-
 def _map(
     rows: Dataset,
     function: Callable[..., Columns],
@@ -448,7 +354,10 @@ def _fingerprint(
     vocabulary = json.loads(backend.to_str()) if backend is not None else tokenizer
     if backend is not None:
         vocabulary.update(truncation=None, padding=None)
-    code = [Path(sys.modules[name].__file__ or "").read_bytes() for name in (__name__, InstructionColumns.__module__)]
+    code = [
+        Path(sys.modules[name].__file__ or "").read_bytes()
+        for name in (__name__, InstructionColumns.__module__, label_encoder.__module__)
+    ]
     parts = (rows._fingerprint, function.__qualname__, settings, vocabulary, tokenizer.special_tokens_map, code)
     return Hasher.hash((*parts, version("tokenizers")))
 

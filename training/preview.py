@@ -30,13 +30,12 @@ from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import (
     LENGTH_COLUMNS,
-    find_class_names,
-    find_problem_type,
     tokenize_classification,
     tokenize_documents,
     tokenize_instructions,
 )
 from kakehashi.training.instruct import instruction_columns, pack_conversations
+from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import require_known_metric
 from kakehashi.training.pretrain import AUTO_CLASSES, find_tasks, longest_piece, make_collator, pack_pieces
 from kakehashi.training.sequence_stage import require_packable

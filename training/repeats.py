@@ -35,7 +35,7 @@ from kakehashi.training.arguments import DEFAULT_SEEDS, ClassifyArguments
 from kakehashi.training.checkpoints import list_checkpoints
 from kakehashi.training.console import notify
 from kakehashi.training.documents import require_columns
-from kakehashi.training.examples import find_class_names, find_problem_type
+from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
 from kakehashi.training.run_files import claim_file, put_file
 from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder, output_folder
