@@ -5,9 +5,19 @@ import shutil
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import save_file
+from torch.distributed import checkpoint as distributed_checkpoint
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from kakehashi.training.checkpoints import find_damage, list_checkpoints, newest_checkpoint
+from kakehashi.training.checkpoints import (
+    AtomicCheckpoints,
+    find_damage,
+    list_checkpoints,
+    newest_checkpoint,
+    remove_leftovers,
+    rotate_checkpoints,
+)
 
 
 def write_checkpoint(run_folder, step):
@@ -58,3 +68,126 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_so(tmp_path):
         newest_checkpoint(tmp_path)
     shutil.rmtree(tmp_path / "checkpoint-10")
     assert newest_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["pytorch_model_fsdp_0", "optimizer_0"])
+def test_a_missing_or_cut_part_of_a_sharded_checkpoint_is_found(tmp_path, name):
+    folder = write_checkpoint(tmp_path, 1)
+    (folder / "model.safetensors").unlink()
+    (folder / "optimizer.pt").unlink()
+    assert find_damage(folder) == "it holds no weights"
+    for each in ("pytorch_model_fsdp_0", "optimizer_0"):
+        distributed_checkpoint.save({"weight": torch.zeros(64, 8)}, checkpoint_id=folder / each, no_dist=True)
+    assert find_damage(folder) is None
+    (part,) = (folder / name).glob("*.distcp")
+    cut(part)
+    assert find_damage(folder) == f"{name}/{part.name} is missing or cut off"
+    part.unlink()
+    assert find_damage(folder) == f"{name}/{part.name} is missing or cut off"
+    (folder / name / ".metadata").write_bytes(b"")
+    assert find_damage(folder) == f"{name}/.metadata is missing or damaged"
+
+
+def steps_left(run_folder):
+    return [int(path.name.removeprefix("checkpoint-")) for path in list_checkpoints(run_folder)]
+
+
+def test_rotation_keeps_the_newest_and_the_best_and_drops_a_course_that_was_left(tmp_path):
+    for step in (1, 2, 3, 4, 9):
+        write_checkpoint(tmp_path, step)
+    newest = tmp_path / "checkpoint-4"
+    rotate_checkpoints(newest, None)
+    assert steps_left(tmp_path) == [9, 4, 3, 2, 1]
+    rotate_checkpoints(newest, 3, best=str(tmp_path / "checkpoint-1"))
+    assert steps_left(tmp_path) == [4, 3, 1]
+    rotate_checkpoints(newest, 1, best=str(tmp_path / "checkpoint-1"))
+    assert steps_left(tmp_path) == [4, 1]
+    rotate_checkpoints(newest, 1)
+    assert steps_left(tmp_path) == [4]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
+
+
+class Watch(TrainerCallback):
+    """Notes what stands in the run folder when files of a checkpoint are written."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.seen = []
+
+    def note(self):
+        damages = [find_damage(each) for each in list_checkpoints(self.folder)]
+        self.seen.append((any(self.folder.glob(".writing-*")), damages))
+
+    def on_save(self, args, state, control, **kwargs):
+        self.note()
+
+
+@pytest.fixture
+def train_plainly(tmp_path, tiny_model):
+    """A function that trains four steps with a plain Trainer, but for its checkpoints."""
+
+    class PlainTrainer(AtomicCheckpoints, Trainer):
+        pass
+
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}] * 8)
+
+    def train_four_steps(*callbacks, resume=None, **arguments):
+        settings = TrainingArguments(
+            tmp_path / "run",
+            max_steps=4,
+            save_steps=1,
+            per_device_train_batch_size=2,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+            **arguments,
+        )
+        trainer = PlainTrainer(tiny_model, settings, train_dataset=rows, eval_dataset=rows, callbacks=list(callbacks))
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    return train_four_steps
+
+
+def test_a_plain_trainer_writes_complete_checkpoints_only(train_plainly, tmp_path, monkeypatch):
+    watch = Watch(tmp_path / "run")
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args, **kwargs: (watch.note(), save(*args, **kwargs)))
+    trainer = train_plainly(watch, save_total_limit=1)
+    # While files were being written, everything that had the name of a checkpoint was complete.
+    assert any(is_writing for is_writing, _ in watch.seen)
+    assert all(damages in ([], [None]) for _, damages in watch.seen)
+    assert steps_left(tmp_path / "run") == [4]
+    assert trainer.state.global_step == 4
+    train_plainly(resume=True)
+
+
+def test_the_best_checkpoint_is_known_by_its_final_name_and_kept(train_plainly, tmp_path):
+    trainer = train_plainly(
+        save_total_limit=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        # The loss falls, so the first one stays the best of what is to be greatest.
+        greater_is_better=True,
+        learning_rate=1e-2,
+    )
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "run" / "checkpoint-1")
+    state = json.loads((tmp_path / "run" / "checkpoint-1" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / "run" / "checkpoint-1")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_checkpoint_or_by_resuming(train_plainly, tmp_path):
+    half = tmp_path / "run" / ".writing-checkpoint" / "checkpoint-2"
+    gone = tmp_path / "run" / ".removing-checkpoint-1"
+    for folder in (half, gone):
+        folder.mkdir(parents=True)
+        (folder / "optimizer.pt").write_text("half")
+    train_plainly()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        f"checkpoint-{step}" for step in (1, 2, 3, 4)
+    ]
+    half.mkdir(parents=True)
+    remove_leftovers(tmp_path / "run")
+    assert not any((tmp_path / "run").glob(".*"))

@@ -13,6 +13,7 @@ from kakehashi.training.run_folder import (
     RESUME_NEWEST,
     describe_environment,
     fill_run_folder,
+    finished_metrics,
     no_empty_folder_left,
     open_run_folder,
 )
@@ -80,6 +81,25 @@ def test_resuming_needs_a_complete_checkpoint(parse, tmp_path):
         open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST))
     with pytest.raises(ValueError, match=r"`resume_from_checkpoint` must be a complete checkpoint, got .*is missing"):
         open_run_folder(*parse(resume_from_checkpoint=str(tmp_path / "none")))
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_beginning(parse, tmp_path, capsys):
+    (tmp_path / "run" / ".writing-checkpoint" / "checkpoint-2").mkdir(parents=True)
+    assert open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST)) is None
+    assert "no checkpoint in" in capsys.readouterr().err
+    assert list((tmp_path / "run").iterdir()) == []
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="`--resume` needs a checkpoint"):
+        open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST))
+
+
+def test_a_complete_run_is_known_by_its_numbers_and_loses_leftover_checkpoints(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    assert finished_metrics(tmp_path / "run") is None
+    fill()
+    (tmp_path / "run" / "checkpoint-5").mkdir()
+    assert finished_metrics(tmp_path / "run") == {"steps": 1}
+    assert not (tmp_path / "run" / "checkpoint-5").exists()
 
 
 def test_a_filled_folder_lists_its_files_and_has_no_checkpoints(parse, fill, tmp_path):

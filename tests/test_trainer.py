@@ -3,9 +3,11 @@
 from itertools import pairwise
 
 import numpy as np
+import torch
 from datasets import Dataset
+from transformers import Seq2SeqTrainingArguments
 
-from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
+from kakehashi.training.trainer import LengthGroupedSampler, RepeatableTrainer, example_lengths
 
 
 def batches_of(lengths, batch_size, seed=0, epoch=0):
@@ -44,3 +46,18 @@ def test_lengths_are_those_of_source_and_target_in_the_order_of_the_rows():
     assert example_lengths(dataset.select([1, 0])).tolist() == [3, 4]
     labelled = Dataset.from_dict({"input_ids": [[1, 2, 3], [4]], "labels": [0, 1]})
     assert example_lengths(labelled).tolist() == [3, 1]
+
+
+def test_a_checkpoint_of_the_last_step_is_resumed_without_another_step(tiny_model, tmp_path):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}] * 8)
+    ends = []
+    for resume in (None, True):
+        # The run ends in the middle of an epoch, whose other steps Trainer would go on with.
+        settings = Seq2SeqTrainingArguments(
+            tmp_path / "run", max_steps=3, save_steps=3, per_device_train_batch_size=2, report_to="none", use_cpu=True
+        )
+        trainer = RepeatableTrainer(tiny_model, settings, train_dataset=rows)
+        trainer.train(resume_from_checkpoint=resume)
+        assert trainer.state.global_step == 3
+        ends.append({name: weight.clone() for name, weight in tiny_model.state_dict().items()})
+    assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
