@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -134,9 +135,9 @@ def gather_model(model: PreTrainedModel) -> PreTrainedModel:
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not is_first_process():
         return model
-    plain_class = next(each for each in type(model).__mro__ if not issubclass(each, FSDPModule))
+    plain_class: Any = next(each for each in type(model).__mro__ if not issubclass(each, FSDPModule))
     with torch.device("meta"):
-        whole = plain_class(copy.deepcopy(model.config))
+        whole: PreTrainedModel = plain_class(copy.deepcopy(model.config))
     whole.load_state_dict(weights, assign=True)
     whole.tie_weights()
     whole.generation_config = model.generation_config
