@@ -64,7 +64,7 @@ def no_empty_folder_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if is_first_process() and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
 
