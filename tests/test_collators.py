@@ -14,6 +14,7 @@ from kakehashi.training.collators import (
     MaskedLMCollator,
     Seq2SeqCollator,
 )
+from kakehashi.training.mixture import denoising_tasks
 
 PAD, BOS, EOS = 0, 1, 2
 PAIRS = [
@@ -51,14 +52,14 @@ def test_pairs_are_padded_as_transformers_pads_them(tiny_tokenizer, multiple):
 
 @pytest.mark.parametrize(("ratio", "has_sentinels"), [(1.0, False), (0.0, True)])
 def test_the_ratio_decides_the_objective(tiny_tokenizer, ratio, has_sentinels):
-    batch = DenoisingCollator(tiny_tokenizer, next_word_ratio=ratio)(make_documents())
+    batch = DenoisingCollator(tiny_tokenizer, denoising_tasks(ratio))(make_documents())
     first_sentinel = tiny_tokenizer.convert_tokens_to_ids("<extra_id_0>")
     assert (batch["labels"][:, 0] == first_sentinel).all() == has_sentinels
     assert (batch["input_ids"] == first_sentinel).any() == has_sentinels
 
 
 def test_objectives_are_mixed_in_the_ratio(tiny_tokenizer):
-    batch = DenoisingCollator(tiny_tokenizer, next_word_ratio=0.25)(make_documents(400))
+    batch = DenoisingCollator(tiny_tokenizer, denoising_tasks(0.25))(make_documents(400))
     is_corruption = batch["labels"][:, 0] == tiny_tokenizer.convert_tokens_to_ids("<extra_id_0>")
     assert abs(is_corruption.float().mean().item() - 0.75) < 0.07
 
@@ -148,9 +149,45 @@ def test_masked_batches_hide_regular_tokens_alone(tiny_tokenizer):
     assert not special & set(batch["input_ids"].flatten().tolist())
 
 
-def test_settings_that_make_no_sense_are_refused(tiny_tokenizer):
-    with pytest.raises(ValueError, match="`next_word_ratio` must be between 0 and 1, but it is 2"):
-        DenoisingCollator(tiny_tokenizer, next_word_ratio=2)
+def test_masking_needs_a_mask_token():
     tokenizer = type("NoMask", (), {"mask_token_id": None})()
     with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
         MaskedLMCollator(tokenizer)
+
+
+PACKED_PAIRS = [
+    {
+        "input_ids": [100, 101, EOS, 102, EOS],
+        "lengths": [3, 2],
+        "labels": [110, 111, EOS, 110],
+        "label_lengths": [3, 1],
+    },
+    {"input_ids": [103, EOS], "lengths": [2], "labels": [112, EOS], "label_lengths": [2]},
+]
+
+
+def test_packed_pairs_are_numbered_and_each_target_starts_anew(tiny_tokenizer):
+    batch = Seq2SeqCollator(tiny_tokenizer)(PACKED_PAIRS)
+    assert batch["input_ids"].tolist() == [[100, 101, EOS, 102, EOS], [103, EOS, PAD, PAD, PAD]]
+    assert batch["segment_ids"].tolist() == [[1, 1, 1, 2, 2], [1, 1, 0, 0, 0]]
+    assert batch["labels"].tolist() == [[110, 111, EOS, 110], [112, EOS, -100, -100]]
+    assert batch["decoder_input_ids"].tolist() == [[BOS, 110, 111, BOS], [BOS, 112, EOS, PAD]]
+    assert batch["decoder_segment_ids"].tolist() == [[1, 1, 1, 2], [1, 1, 0, 0]]
+    assert "attention_mask" not in batch
+
+
+def test_packed_rows_are_rounded_up_on_both_sides(tiny_tokenizer):
+    batch = Seq2SeqCollator(tiny_tokenizer, pad_to_multiple_of=8)(PACKED_PAIRS)
+    assert {name: tensor.shape[1] for name, tensor in batch.items()} == dict.fromkeys(batch, 8)
+
+
+def test_packed_documents_are_framed_and_masked_one_by_one(tiny_tokenizer):
+    rows = [{"input_ids": list(range(100, 130)), "lengths": [20, 10]}]
+    causal = CausalLMCollator(tiny_tokenizer)(rows)
+    assert causal["segment_ids"].tolist() == [[1] * 22 + [2] * 12]
+    assert (causal["input_ids"] == BOS).nonzero()[:, 1].tolist() == [0, 22]
+    assert (causal["input_ids"] == EOS).nonzero()[:, 1].tolist() == [21, 33]
+    masked = MaskedLMCollator(tiny_tokenizer)(rows)
+    assert masked["segment_ids"].tolist() == [[1] * 21 + [2] * 11]
+    hidden = masked["labels"] != -100
+    assert [int(hidden[masked["segment_ids"] == segment].sum()) for segment in (1, 2)] == [6, 3]

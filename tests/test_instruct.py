@@ -144,3 +144,24 @@ def test_the_configuration_remembers_how_each_task_is_asked(tiny_config):
         "translation": {"en": "英訳：{text}", "ja": "To Japanese: {text}"},
         "summarization": {"template": "Sum up: {text}"},
     }
+
+
+def test_packed_rows_teach_what_padded_ones_teach(recipe, tiny_model_dir):
+    padded = run(recipe, model=str(tiny_model_dir))
+    packed = run(
+        recipe, model=str(tiny_model_dir), packing=True, packed_length=256, output_dir=recipe["output_dir"] + "-packed"
+    )
+    # All ten pairs are in each step of both runs.
+    assert packed["train_loss"] == pytest.approx(padded["train_loss"], rel=1e-3)
+
+
+def test_a_decoder_alone_learns_from_packed_rows(recipe, build_tiny_model, tiny_tokenizer, tmp_path):
+    build_tiny_model(KakehashiForCausalLM).save_pretrained(tmp_path / "causal")
+    for_causal_lm(tiny_tokenizer).save_pretrained(tmp_path / "causal")
+    metrics = run(recipe, model=str(tmp_path / "causal"), packing=True)
+    assert metrics["steps"] == 4
+
+
+def test_a_stream_of_instructions_teaches(recipe, tiny_model_dir):
+    metrics = run(recipe, model=str(tiny_model_dir), streaming=True, packing=True)
+    assert metrics["steps"] == 4

@@ -5,7 +5,9 @@ import json
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from kakehashi.tokenization import train_tokenizer
 from kakehashi.training.arguments import PretrainArguments
+from kakehashi.training.mixture import TASK_TOKENS, denoising_tasks, ul2_tasks
 from kakehashi.training.pretrain import longest_piece, run_pretrain
 from kakehashi.training.recipe import parse_recipe
 
@@ -89,15 +91,17 @@ def test_a_run_starts_from_an_earlier_one(recipe, tmp_path, capsys):
 
 def test_a_longest_piece_leaves_room_for_what_the_objective_adds():
     lengths = {"max_source_length": 20, "max_target_length": 10, "max_length": 30}
-    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=1.0)) == 10
-    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=0.0)) > 10
-    assert longest_piece(PretrainArguments(**lengths, next_word_ratio=0.5)) == 10
-    assert longest_piece(PretrainArguments(**lengths, objective="causal-lm")) == 28
-    assert longest_piece(PretrainArguments(**lengths, objective="masked-lm")) == 29
+    arguments = PretrainArguments(**lengths)
+    assert longest_piece(arguments, denoising_tasks(1.0)) == 10
+    assert longest_piece(arguments, denoising_tasks(0.0)) > 10
+    assert longest_piece(arguments, denoising_tasks(0.5)) == 10
+    assert longest_piece(arguments, ul2_tasks((7, 8, 9))) <= 10
+    assert longest_piece(PretrainArguments(**lengths, objective="causal-lm"), ()) == 28
+    assert longest_piece(PretrainArguments(**lengths, objective="masked-lm"), ()) == 29
     with pytest.raises(ValueError, match="`max_length` must be more than 2, got 2"):
-        longest_piece(PretrainArguments(max_length=2, objective="causal-lm"))
-    with pytest.raises(ValueError, match="`max_source_length` and `max_target_length` must be at least 2"):
-        longest_piece(PretrainArguments(max_target_length=1))
+        longest_piece(PretrainArguments(max_length=2, objective="causal-lm"), ())
+    with pytest.raises(ValueError, match="`max_source_length` and `max_target_length` must be at least 3"):
+        longest_piece(PretrainArguments(max_target_length=1), denoising_tasks())
 
 
 @pytest.mark.parametrize(
@@ -114,3 +118,42 @@ def test_a_corpus_that_cannot_be_read_is_named(recipe, tmp_path, content, messag
 def test_an_absent_column_lists_those_present(recipe):
     with pytest.raises(ValueError, match="has no column `body`; the columns present are `text`"):
         run(recipe, text_column="body")
+
+
+@pytest.mark.parametrize("objective", ["encoder-decoder", "causal-lm", "masked-lm"])
+def test_packed_rows_are_full_and_teach(recipe, objective):
+    metrics = run(recipe, objective=objective, packing=True, packed_length=64, per_device_train_batch_size=2)
+    assert metrics["packing_efficiency"] > 0.7
+    assert metrics["eval_loss"] < metrics["train_loss"] + 1
+
+
+def test_ul2_pretrains_with_a_tokenizer_that_knows_its_tokens(recipe, tiny_sentences, tmp_path):
+    tokenizer = train_tokenizer(
+        tiny_sentences * 4, vocab_size=384, num_sentinels=10, extra_special_tokens=TASK_TOKENS, show_progress=False
+    )
+    tokenizer.save_pretrained(tmp_path / "ul2")
+    metrics = run(recipe, objective="ul2", tokenizer=str(tmp_path / "ul2"), packing=True)
+    assert metrics["steps"] == 12
+
+
+def test_ul2_names_the_tokens_that_a_tokenizer_lacks(recipe):
+    with pytest.raises(ValueError, match=r"without <\|next\|>, .*--special-token '<\|short\|>'"):
+        run(recipe, objective="ul2")
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_stream_is_pretrained_on(recipe, packing):
+    metrics = run(
+        recipe,
+        streaming=True,
+        validation_split=0.0,
+        validation_files=recipe["train_files"],
+        packing=packing,
+        save_strategy="no",
+    )
+    assert metrics["steps"] == 12 and metrics["num_tokens_seen"] > 0
+
+
+def test_a_stream_has_no_end_of_its_own(recipe):
+    with pytest.raises(ValueError, match="`max_steps` or `max_minutes` must be given where `streaming` is true"):
+        run(recipe, streaming=True, validation_split=0.0, max_steps=-1)

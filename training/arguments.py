@@ -16,7 +16,7 @@ from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
 
 BALANCED = "balanced"
 DEFAULT_SEEDS = 5
-OBJECTIVES = ("encoder-decoder", "causal-lm", "masked-lm")
+OBJECTIVES = ("encoder-decoder", "ul2", "causal-lm", "masked-lm")
 
 # Where our defaults differ from those of `Seq2SeqTrainingArguments`; a recipe may still set each of them.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -143,11 +143,57 @@ class StageArguments(CardArguments, WatchArguments):
 
 
 @dataclass
-class PretrainArguments(StageArguments):
+class SequenceStageArguments(StageArguments):
+    """Recipe keys shared by the stages whose every token counts, pretraining and instruction tuning."""
+
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "Put several examples into each row, so that hardly anything is computed on padding. "
+            "`per_device_train_batch_size` then counts rows. Only for kakehashi models, which keep the examples apart."
+        },
+    )
+    packed_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Source tokens of a packed row, its target tokens follow from the data; None means twice the "
+            "longest source, which leaves hardly a gap."
+        },
+    )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How attention is computed: sdpa, eager, varlen, flex_attention or flash_attention_2. None means "
+            "varlen for packed rows on a GPU in half precision, and sdpa otherwise."
+        },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the training files while training, for corpora larger than the disk. Needs `max_steps` or "
+            "`max_minutes`; the order is shuffled within a buffer."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Checks what packing needs."""
+        super().__post_init__()
+        if self.packed_length is not None and (self.packed_length < 1 or not self.packing):
+            needed = "with `packing: true`" if not self.packing else "greater than 0"
+            raise ValueError(f"`packed_length` must be given {needed}, got {self.packed_length}")
+        if self.streaming and self.validation_split:
+            raise ValueError(
+                f"`validation_split` must be 0 where `streaming` is true, got {self.validation_split}: name "
+                "`validation_files`"
+            )
+
+
+@dataclass
+class PretrainArguments(SequenceStageArguments):
     """Recipe keys of `kakehashi pretrain`."""
 
     objective: str = field(
-        default="encoder-decoder", metadata={"help": "Shape and task: encoder-decoder, causal-lm or masked-lm."}
+        default="encoder-decoder", metadata={"help": "Shape and task: encoder-decoder, ul2, causal-lm or masked-lm."}
     )
     text_column: str = field(default="text", metadata={"help": "Column that holds the documents."})
     max_source_length: int = field(default=256, metadata={"help": "Tokens of a source (encoder-decoder)."})
@@ -171,7 +217,7 @@ class PretrainArguments(StageArguments):
 
 
 @dataclass
-class InstructArguments(StageArguments, SampleArguments):
+class InstructArguments(SequenceStageArguments, SampleArguments):
     """Recipe keys of `kakehashi instruct`.
 
     Rows hold `messages`, `instruction`/`input`/`output`, `prompt`/`completion`, or parallel columns that the templates

@@ -1,10 +1,13 @@
-"""Pad examples to batches, and apply the pretraining objectives on the fly.
+"""Make batches of examples, packed or padded, and apply the pretraining objectives on the fly.
 
     collator             examples hold                     batch holds
     Seq2SeqCollator      input_ids (source), labels        input_ids, attention_mask, labels, decoder_input_ids
     DenoisingCollator    input_ids (document, no specials) the same
     CausalLMCollator     input_ids (document, no specials) input_ids, attention_mask, labels
     MaskedLMCollator     input_ids (document, no specials) input_ids, attention_mask, labels
+
+Packed rows (`pack_examples`) go through the same collators: their batches hold `segment_ids`, and
+`decoder_segment_ids` where there is a decoder input, in place of `attention_mask`.
 
 Classification needs none of ours: `transformers.DataCollatorWithPadding` does it.
 
@@ -19,7 +22,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,18 +35,15 @@ from transformers import (
     TrainingArguments,
 )
 
+from kakehashi.modeling.loss_kakehashi import shift_right
 from kakehashi.tokenization.special_tokens import sentinel_ids
-from kakehashi.training.objectives import (
-    IGNORED_LABEL,
-    Ids,
-    corrupt_spans,
-    frame_for_causal_lm,
-    mask_tokens,
-    split_for_next_word,
-)
+from kakehashi.training.mixture import Task, denoising_tasks, draw_tasks, exchange_splits
+from kakehashi.training.objectives import IGNORED_LABEL, Ids, frame_for_causal_lm, mask_tokens
+from kakehashi.training.packing import LENGTHS_OF
 
-Example = Mapping[str, Any]
-Batch = dict[str, torch.Tensor]
+Example: TypeAlias = Mapping[str, Any]
+Batch: TypeAlias = dict[str, torch.Tensor]
+Rows: TypeAlias = Sequence[Sequence[Ids]]
 
 
 @dataclass
@@ -57,107 +57,125 @@ class Seq2SeqCollator:
         labels             X  Y  Z  </s>     decoder_input_ids  <s>  X    Y  Z
                            X  </s> .  .                         <s>  X  </s> p
 
-    At each position the decoder sees the target up to the token before and is asked for the next one.
+    At each position the decoder sees the target up to the token before and is asked for the next one. The same pairs
+    in one packed row:
 
-    `transformers.DataCollatorForSeq2Seq` gives the same tensors (a test holds this), but only when it holds the
-    model, which would be copied into each DataLoader worker.
+        input_ids    a  b  </s> c  </s>      labels               X   Y  Z  </s> X   </s>
+        segment_ids  1  1  1    2  2         decoder_input_ids    <s> X  Y  Z    <s> X
+                                             decoder_segment_ids  1   1  1  1    2   2
+
+    `transformers.DataCollatorForSeq2Seq` gives the same tensors for padded pairs (a test holds this), but only when it
+    holds the model, which would be copied into each DataLoader worker.
 
     Attributes:
         tokenizer: Names the padding and the first decoder token.
-        pad_to_multiple_of: Rounds both lengths up to a multiple of this; None means to the longest example.
+        pad_to_multiple_of: Rounds both lengths up to a multiple of this; None means to the longest row.
     """
 
     tokenizer: PreTrainedTokenizerBase
     pad_to_multiple_of: int | None = None
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        """Returns a padded batch.
+        """Returns a batch.
 
         Args:
-            examples: Each with `input_ids`, shape (source_length,), and `labels`, shape (target_length,).
+            examples: Each with `input_ids`, shape (source_length,), and `labels`, shape (target_length,); or packed
+                rows of such.
 
         Returns:
-            `input_ids` and `attention_mask`, shape (batch, source_length), `labels` and `decoder_input_ids`, shape
-            (batch, target_length).
+            `input_ids` and `attention_mask` or `segment_ids`, shape (batch, source_length), `labels` and
+            `decoder_input_ids`, for packed rows `decoder_segment_ids` too, shape (batch, target_length).
         """
-        labels = _pad([example["labels"] for example in examples], IGNORED_LABEL, self.pad_to_multiple_of)
-        decoder_input_ids = torch.full_like(labels, self.tokenizer.bos_token_id)
-        decoder_input_ids[:, 1:] = labels[:, :-1].masked_fill(
-            labels[:, :-1] == IGNORED_LABEL, self.tokenizer.pad_token_id
-        )
-        return {
-            **_pad_inputs([example["input_ids"] for example in examples], self.tokenizer, self.pad_to_multiple_of),
+        sources = [_pieces(example, "input_ids") for example in examples]
+        targets = [_pieces(example, "labels") for example in examples]
+        return self.join_pairs(sources, targets, is_packed=_is_packed(examples))
+
+    def join_pairs(self, sources: Rows, targets: Rows, *, is_packed: bool) -> Batch:
+        """Returns a batch of sources and targets.
+
+        Args:
+            sources: For each row its sources, each of shape (source_length,).
+            targets: For each row its targets, as many as there are sources.
+            is_packed: Whether a row may hold several.
+        """
+        labels = _join(targets, IGNORED_LABEL, self.pad_to_multiple_of)
+        segment_ids = _number_segments(targets, self.pad_to_multiple_of) if is_packed else None
+        start, pad = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
+        batch = {
+            **_join_inputs(sources, self.tokenizer, self.pad_to_multiple_of, is_packed=is_packed),
             "labels": labels,
-            "decoder_input_ids": decoder_input_ids,
+            "decoder_input_ids": shift_right(labels, start, pad, segment_ids),
         }
+        return batch if segment_ids is None else {**batch, "decoder_segment_ids": segment_ids}
 
 
 @dataclass
 class DenoisingCollator:
-    """Makes pretraining pairs out of documents: next-word prediction and span corruption, mixed.
+    """Makes pretraining pairs out of pieces of documents, by the tasks of a mixture.
 
-    For each document a throw of chance decides, see `split_for_next_word` and `corrupt_spans`:
+    For each piece a throw of chance decides, see `mixture.py`; with the tasks that are the default:
 
-        document I love cats  →  I love </s> → cats </s>                (next_word_ratio of the documents)
-                              →  I <extra_id_0> cats </s> → <extra_id_0> love </s>        (the others)
+        piece  I love cats  →  I love </s> → cats </s>                          (next words: half of the pieces)
+                            →  I <extra_id_0> cats </s> → <extra_id_0> love </s>         (spans: the other half)
+
+    In a packed row the tasks were drawn when it was packed, so that the lengths fit; which spans are cut and how the
+    contexts of the row are divided is drawn here, anew in every epoch.
 
     Attributes:
         tokenizer: Names the special tokens and the sentinels.
-        next_word_ratio: Probability of next-word prediction, 0 to 1.
-        noise_density: Fraction of the tokens that span corruption cuts out.
-        mean_noise_span_length: Average tokens in a span that is cut out.
+        tasks: The mixture; the same as for packing.
         pad_to_multiple_of: As for `Seq2SeqCollator`.
         seed: Another seed gives other pairs.
-        epoch: Another epoch gives other pairs of the same documents.
-
-    Raises:
-        ValueError: `next_word_ratio` is not between 0 and 1.
+        epoch: Another epoch gives other pairs of the same pieces.
     """
 
     tokenizer: PreTrainedTokenizerBase
-    next_word_ratio: float = 0.5
-    noise_density: float = 0.15
-    mean_noise_span_length: float = 3.0
+    tasks: Sequence[Task] = field(default_factory=denoising_tasks)
     pad_to_multiple_of: int | None = None
     seed: int = 0
     epoch: int = 0
     _sentinels: list[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Checks the ratio and looks the sentinels up."""
-        if not 0 <= self.next_word_ratio <= 1:
-            raise ValueError(f"`next_word_ratio` must be between 0 and 1, but it is {self.next_word_ratio}.")
+        """Looks the sentinels up."""
         self._sentinels = sentinel_ids(self.tokenizer)
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        """Returns a padded batch of pairs.
+        """Returns a batch of pairs.
 
         Args:
-            examples: Each with `input_ids`, shape (length,), without special tokens.
+            examples: Each with `input_ids`, shape (length,), without special tokens; or packed rows of such.
 
         Returns:
             As `Seq2SeqCollator`.
         """
         generator = _seed_generator(examples, self.seed, self.epoch)
-        is_next_word = generator.random(len(examples)) < self.next_word_ratio
-        pairs = [
-            self._make_pair(example["input_ids"], bool(next_word), generator)
-            for example, next_word in zip(examples, is_next_word, strict=True)
-        ]
-        collate = Seq2SeqCollator(self.tokenizer, self.pad_to_multiple_of)
-        return collate([{"input_ids": source, "labels": target} for source, target in pairs])
-
-    def _make_pair(self, ids: Sequence[int], next_word: bool, generator: np.random.Generator) -> tuple[Ids, Ids]:
-        if next_word:
-            return split_for_next_word(ids, generator, eos_token_id=self.tokenizer.eos_token_id)
-        return corrupt_spans(
-            ids,
-            generator,
-            sentinel_token_ids=self._sentinels,
-            eos_token_id=self.tokenizer.eos_token_id,
-            noise_density=self.noise_density,
-            mean_noise_span_length=self.mean_noise_span_length,
+        rows = [self._make_pairs(example, generator) for example in examples]
+        return Seq2SeqCollator(self.tokenizer, self.pad_to_multiple_of).join_pairs(
+            [[source for source, _ in row] for row in rows],
+            [[target for _, target in row] for row in rows],
+            is_packed=_is_packed(examples),
         )
+
+    def _make_pairs(self, example: Example, generator: np.random.Generator) -> list[tuple[Ids, Ids]]:
+        pieces = _pieces(example, "input_ids")
+        lengths = np.array([len(piece) for piece in pieces])
+        if "task" in example:
+            chosen, splits = np.asarray(example["task"]), np.asarray(example["split"])
+            is_next_word = np.array([task.is_next_word for task in self.tasks])[chosen]
+            splits[is_next_word] = exchange_splits(splits[is_next_word], lengths[is_next_word], generator)
+        else:
+            chosen, splits = draw_tasks(lengths, self.tasks, generator)
+        return [
+            self.tasks[number].make_pair(
+                piece,
+                generator,
+                split=int(split),
+                sentinel_token_ids=self._sentinels,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )
+            for piece, number, split in zip(pieces, chosen, splits, strict=True)
+        ]
 
 
 @dataclass
@@ -166,6 +184,11 @@ class CausalLMCollator:
 
         input_ids  <s>  I  love  cats  </s>     labels  <s>  I  love  cats  </s>
                    <s>  No </s>  p     p                <s>  No </s>  .     .
+
+    and in one packed row, where the model asks nothing across the seam:
+
+        input_ids    <s>  I  love  cats  </s>  <s>  No  </s>      labels  the same
+        segment_ids  1    1  1     1     1     2    2   2
 
     `transformers.DataCollatorForLanguageModeling` adds no special tokens and leaves out labels by their id, so that
     a tokenizer whose padding is also its end would never learn to stop.
@@ -189,15 +212,15 @@ class CausalLMCollator:
         Returns:
             `input_ids`, `attention_mask` and `labels`, shape (batch, length + 2), or as long as the complete ones.
         """
-        return _pad_labelled(
-            [self._complete(example) for example in examples], self.tokenizer, self.pad_to_multiple_of
-        )
+        rows = [self._complete(example) for example in examples]
+        return _join_labelled(rows, self.tokenizer, self.pad_to_multiple_of, is_packed=_is_packed(examples))
 
-    def _complete(self, example: Example) -> tuple[Ids, Ids]:
+    def _complete(self, example: Example) -> list[tuple[Ids, Ids]]:
+        pieces = _pieces(example, "input_ids")
         if "labels" in example:
-            return example["input_ids"], example["labels"]
+            return list(zip(pieces, _pieces(example, "labels"), strict=True))
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return frame_for_causal_lm(example["input_ids"], bos_token_id=bos, eos_token_id=eos)
+        return [frame_for_causal_lm(piece, bos_token_id=bos, eos_token_id=eos) for piece in pieces]
 
 
 @dataclass
@@ -246,17 +269,17 @@ class MaskedLMCollator:
             `input_ids`, `attention_mask` and `labels`, shape (batch, length + 1).
         """
         generator = _seed_generator(examples, self.seed, self.epoch)
-        masked = [
-            mask_tokens(
-                np.append(example["input_ids"], self.tokenizer.eos_token_id),
-                generator,
-                mask_token_id=self.tokenizer.mask_token_id,
-                regular_token_ids=self._regular_token_ids,
-                mlm_probability=self.mlm_probability,
-            )
-            for example in examples
-        ]
-        return _pad_labelled(masked, self.tokenizer, self.pad_to_multiple_of)
+        rows = [[self._mask(piece, generator) for piece in _pieces(example, "input_ids")] for example in examples]
+        return _join_labelled(rows, self.tokenizer, self.pad_to_multiple_of, is_packed=_is_packed(examples))
+
+    def _mask(self, piece: Ids, generator: np.random.Generator) -> tuple[Ids, Ids]:
+        return mask_tokens(
+            np.append(piece, self.tokenizer.eos_token_id),
+            generator,
+            mask_token_id=self.tokenizer.mask_token_id,
+            regular_token_ids=self._regular_token_ids,
+            mlm_probability=self.mlm_probability,
+        )
 
 
 class CollateByEpoch(TrainerCallback):
@@ -286,24 +309,51 @@ def _seed_generator(examples: Sequence[Example], seed: int, epoch: int) -> np.ra
     return np.random.default_rng([seed, epoch, int.from_bytes(content.digest(), "little")])
 
 
-def _pad_labelled(pairs: Sequence[tuple[Ids, Ids]], tokenizer: PreTrainedTokenizerBase, multiple: int | None) -> Batch:
-    inputs = _pad_inputs([input_ids for input_ids, _ in pairs], tokenizer, multiple)
-    return {**inputs, "labels": _pad([labels for _, labels in pairs], IGNORED_LABEL, multiple)}
+def _is_packed(examples: Sequence[Example]) -> bool:
+    return LENGTHS_OF["input_ids"] in examples[0]
 
 
-def _pad_inputs(sequences: Sequence[Ids], tokenizer: PreTrainedTokenizerBase, multiple: int | None) -> Batch:
-    ones = [np.ones(len(sequence), dtype=np.int64) for sequence in sequences]
+def _pieces(example: Example, name: str) -> list[Ids]:
+    """Returns the sequences of a row: those that were packed into it, or the one that it is."""
+    ids = np.asarray(example[name], dtype=np.int64)
+    lengths = example.get(LENGTHS_OF[name])
+    return [ids] if lengths is None else np.split(ids, np.cumsum(lengths)[:-1])
+
+
+def _join_labelled(
+    rows: Sequence[Sequence[tuple[Ids, Ids]]],
+    tokenizer: PreTrainedTokenizerBase,
+    multiple: int | None,
+    *,
+    is_packed: bool,
+) -> Batch:
+    inputs = [[input_ids for input_ids, _ in row] for row in rows]
+    labels = [[labels for _, labels in row] for row in rows]
     return {
-        "input_ids": _pad(sequences, tokenizer.pad_token_id, multiple),
-        "attention_mask": _pad(ones, 0, multiple),
+        **_join_inputs(inputs, tokenizer, multiple, is_packed=is_packed),
+        "labels": _join(labels, IGNORED_LABEL, multiple),
     }
 
 
-def _pad(sequences: Sequence[Sequence[int] | Ids], value: int, multiple: int | None) -> torch.Tensor:
-    """Returns the sequences as rows, shape (batch, longest), filled up with `value` on the right."""
-    longest = max(len(sequence) for sequence in sequences)
-    longest += -longest % (multiple or 1)
-    rows = np.full((len(sequences), longest), value, dtype=np.int64)
-    for row, sequence in zip(rows, sequences, strict=True):
-        row[: len(sequence)] = sequence
-    return torch.from_numpy(rows)
+def _join_inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, multiple: int | None, *, is_packed: bool) -> Batch:
+    segment_ids = _number_segments(rows, multiple)
+    return {
+        "input_ids": _join(rows, tokenizer.pad_token_id, multiple),
+        # The one sequence of a row that is not packed has number 1, and padding 0: a mask.
+        "segment_ids" if is_packed else "attention_mask": segment_ids,
+    }
+
+
+def _number_segments(rows: Rows, multiple: int | None) -> torch.Tensor:
+    numbered = [[np.full(len(piece), number) for number, piece in enumerate(row, start=1)] for row in rows]
+    return _join(numbered, 0, multiple)
+
+
+def _join(rows: Rows, value: int, multiple: int | None) -> torch.Tensor:
+    """Returns the sequences of each row end to end, shape (batch, longest), filled up with `value` on the right."""
+    lengths = [sum(map(len, row)) for row in rows]
+    longest = max(lengths) + -max(lengths) % (multiple or 1)
+    joined = np.full((len(rows), longest), value, dtype=np.int64)
+    for place, row, length in zip(joined, rows, lengths, strict=True):
+        np.concatenate(row, out=place[:length])
+    return torch.from_numpy(joined)

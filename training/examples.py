@@ -6,7 +6,8 @@
     tokenize_classification  a text, a label                 input_ids, labels
 
 The result is found again while rows, tokenizer, settings and this code are the same. Nothing is cut or left out
-silently: each function logs one warning with the numbers.
+silently: each function logs one warning with the numbers. A stream of documents or instructions (`streaming=True`)
+stays one, and its warnings come while it is read, at the 1st, 10th, 100th … time.
 """
 
 import functools
@@ -18,10 +19,10 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, IterableDataset, List, Value
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 Columns: TypeAlias = dict[str, list[Any]]
+Rows = TypeVar("Rows", Dataset, IterableDataset)
 
 LENGTH_COLUMNS = ["source_length", "target_length"]
 
@@ -64,13 +66,13 @@ _WHOLE, _SOURCE_CUT, _TARGET_CUT, _EMPTY = 0, 1, 2, 4
 
 
 def tokenize_documents(
-    rows: Dataset,
+    rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
     *,
     text_column: str = "text",
     max_length: int,
     num_proc: int | None = None,
-) -> Dataset:
+) -> Rows:
     """Returns the documents as ids, cut into pieces that are short enough.
 
     A document that is too long becomes as few pieces as possible, of lengths as equal as possible, so that no scrap
@@ -106,14 +108,19 @@ def tokenize_documents(
         return pieces
 
     features = {"input_ids": _IDS}
+    notices = {
+        _SOURCE_CUT: f"documents are longer than {max_length} tokens and were split",
+        _EMPTY: "documents hold no text and were left out",
+    }
+    if isinstance(rows, IterableDataset):
+        return _map_stream(rows, [text_column], encode, features, notices)
     examples, outcomes = _map(rows.select_columns([text_column]), encode, tokenizer, max_length, features, num_proc)
-    _warn(outcomes, _SOURCE_CUT, f"of {len(rows)} documents are longer than {max_length} tokens and were split")
-    _warn(outcomes, _EMPTY, f"of {len(rows)} documents hold no text and were left out")
+    _warn(outcomes, notices, len(rows))
     return examples
 
 
 def tokenize_instructions(
-    rows: Dataset,
+    rows: Rows,
     tokenizer: PreTrainedTokenizerBase,
     *,
     columns: InstructionColumns | None = None,
@@ -122,7 +129,7 @@ def tokenize_instructions(
     is_encoder_decoder: bool = True,
     num_proc: int | None = None,
     keep_lengths: bool = False,
-) -> Dataset:
+) -> Rows:
     """Returns instructions and their answers as ids; only the answer is to be predicted.
 
     For an encoder-decoder, source and target are two sequences (`Seq2SeqCollator` pads them); for a decoder-only
@@ -145,8 +152,7 @@ def tokenize_instructions(
         max_target_length: Most tokens of the answer, special tokens included.
         is_encoder_decoder: The shape of the model.
         num_proc: Processes that tokenize; None means this one.
-        keep_lengths: Whether each example also says, as `source_length` and `target_length`, how long it was before
-            anything was cut; for `take_lengths`.
+        keep_lengths: Whether `source_length` and `target_length` say how long each was before it was cut.
 
     Returns:
         Examples with `input_ids`, shape (source_length,), and `labels`, shape (target_length,); for a decoder-only
@@ -158,6 +164,9 @@ def tokenize_instructions(
     _require_length("max_source_length", max_source_length, 4)
     _require_length("max_target_length", max_target_length, 1)
     columns = columns or InstructionColumns()
+    # A stream of JSON lines knows its columns from its first row on.
+    if rows.column_names is None:
+        rows = rows.select_columns(list(next(iter(rows))))
     used = columns.find(rows.column_names)
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
@@ -184,13 +193,12 @@ def tokenize_instructions(
 
     settings = (columns, max_source_length, max_target_length, is_encoder_decoder)
     features = {"input_ids": _IDS, "labels": _IDS, **dict.fromkeys(LENGTH_COLUMNS, _LENGTH)}
+    notices = _instruction_notices(max_source_length, max_target_length)
+    if isinstance(rows, IterableDataset):
+        return _map_stream(rows, used, encode, features, notices).remove_columns(LENGTH_COLUMNS)
     examples, outcomes = _map(rows.select_columns(used), encode, tokenizer, settings, features, num_proc)
-    examples = examples if keep_lengths else examples.remove_columns(LENGTH_COLUMNS)
-    total = f"of {len(outcomes)}"
-    _warn(outcomes, _SOURCE_CUT, f"{total} sources are longer than {max_source_length} tokens and were cut")
-    _warn(outcomes, _TARGET_CUT, f"{total} targets are longer than {max_target_length} tokens and were cut")
-    _warn(outcomes, _EMPTY, f"{total} examples have no instruction or no answer and were left out")
-    return examples
+    _warn(outcomes, notices, len(outcomes))
+    return examples if keep_lengths else examples.remove_columns(LENGTH_COLUMNS)
 
 
 def tokenize_classification(
@@ -260,8 +268,17 @@ def tokenize_classification(
     used = rows.select_columns([text_column, label_column])
     examples, outcomes = _map(used, encode, tokenizer, settings, features, num_proc)
     examples = examples if keep_lengths else examples.remove_columns("source_length")
-    _warn(outcomes, _SOURCE_CUT, f"of {len(rows)} texts are longer than {max_length} tokens and were cut")
+    _warn(outcomes, {_SOURCE_CUT: f"texts are longer than {max_length} tokens and were cut"}, len(rows))
     return examples
+
+
+def _instruction_notices(max_source_length: int, max_target_length: int) -> dict[int, str]:
+    """Returns what is said of instructions that were cut or left out."""
+    return {
+        _SOURCE_CUT: f"sources are longer than {max_source_length} tokens and were cut",
+        _TARGET_CUT: f"targets are longer than {max_target_length} tokens and were cut",
+        _EMPTY: "examples have no instruction or no answer and were left out",
+    }
 
 
 def _require_length(name: str, value: int, least: int) -> None:
@@ -362,7 +379,40 @@ def _fingerprint(
     return Hasher.hash((*parts, version("tokenizers")))
 
 
-def _warn(outcomes: NDArray[np.int8], outcome: int, what: str) -> None:
-    count = int(np.count_nonzero(outcomes & outcome))
-    if count:
-        logger.warning("%d %s.", count, what)
+def _map_stream(
+    rows: IterableDataset,
+    columns: Sequence[str],
+    function: Callable[..., Columns],
+    features: dict[str, Any],
+    notices: dict[int, str],
+) -> IterableDataset:
+    """Returns the examples that are not empty, made while they are read, with a warning now and then."""
+    seen = dict.fromkeys(notices, 0)
+
+    def encode(batch: Columns, indices: list[int]) -> Columns:
+        examples = function(batch, indices) if function.__code__.co_argcount == 2 else function(batch)
+        outcomes = np.asarray(examples["outcome"], dtype=np.int8)
+        for outcome, what in notices.items():
+            count = seen[outcome] + int(np.count_nonzero(outcomes & outcome))
+            # At the 1st, 10th, 100th … time.
+            if count and (not seen[outcome] or len(str(count)) > len(str(seen[outcome]))):
+                logger.warning("So far %d %s.", count, what)
+            seen[outcome] = count
+        kept = np.flatnonzero(outcomes != _EMPTY)
+        return {name: [column[place] for place in kept] for name, column in examples.items()}
+
+    examples = rows.select_columns(list(columns)).map(
+        encode,
+        batched=True,
+        with_indices=True,
+        remove_columns=list(columns),
+        features=Features({**features, "outcome": Value("int8")}),
+    )
+    return examples.remove_columns("outcome")
+
+
+def _warn(outcomes: NDArray[np.int8], notices: dict[int, str], total: int) -> None:
+    for outcome, what in notices.items():
+        count = int(np.count_nonzero(outcomes & outcome))
+        if count:
+            logger.warning("%d of %d %s.", count, total, what)

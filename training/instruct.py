@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
@@ -22,9 +22,13 @@ from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
 from kakehashi.training.instruction_rows import Conversation, InstructionColumns, is_empty, read_conversations
 from kakehashi.training.length_statistics import take_lengths
+from kakehashi.training.packing import measure_sequences
+from kakehashi.training.processes import first_process_first
+from kakehashi.training.recovery import recovering
 from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.samples import AnswerSamples, check_samples, choose_questions
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable, set_attention
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
@@ -32,6 +36,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
+@recovering
 def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:
     """Tunes a model on instructions and their answers.
 
@@ -46,31 +51,39 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
         ValueError: If the recipe, its data or its model cannot be used; the message names the key.
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
-    # 1. The folder first: nobody should wait for data to hear that the run may not start.
-    check_samples(arguments, training_arguments)
-    checkpoint = open_run_folder(arguments, training_arguments)
-    set_seed(training_arguments.seed)
+    # Of several processes the first one prepares the data, the others find it in the cache.
+    with first_process_first(training_arguments):
+        # 1. The folder first: nobody should wait for data to hear that the run may not start.
+        check_samples(arguments, training_arguments)
+        checkpoint = open_run_folder(arguments, training_arguments)
+        set_seed(training_arguments.seed)
 
-    # 2. Tokenizer, configuration and rows, which have to fit each other before weights are made.
-    tokenizer = load_tokenizer(arguments)
-    config = load_config(arguments, tokenizer)
-    remember_task_templates(config, arguments)
-    splits = load_splits(arguments, training_arguments.seed)
+        # 2. Tokenizer, configuration and rows, which have to fit each other before weights are made.
+        tokenizer = load_tokenizer(arguments)
+        config = load_config(arguments, tokenizer)
+        require_packable(arguments, config)
+        remember_task_templates(config, arguments)
+        splits = load_splits(arguments, training_arguments.seed)
 
-    # 3. Rows to ids.
-    train_dataset, validation_dataset, test_dataset = (
-        _tokenize(rows, tokenizer, arguments, config, keep_lengths=rows is splits.train)
-        for rows in (splits.train, splits.validation, splits.test)
-    )
-    lengths: dict[str, float] = {}
-    if isinstance(train_dataset, Dataset):
-        limits = {"source": arguments.max_source_length, "target": arguments.max_target_length}
-        train_dataset, lengths = take_lengths(train_dataset, **limits)
+        # 3. Rows to ids, those for training in packed rows if the recipe says so.
+        train_dataset, validation_dataset, test_dataset = (
+            _tokenize(rows, tokenizer, arguments, config, keep_lengths=rows is splits.train)
+            for rows in (splits.train, splits.validation, splits.test)
+        )
+        lengths: dict[str, float] = {}
+        if isinstance(train_dataset, Dataset):
+            limits = {"source": arguments.max_source_length, "target": arguments.max_target_length}
+            train_dataset, lengths = take_lengths(train_dataset, **limits)
+        assert train_dataset is not None
+        if arguments.packing:
+            train_dataset = pack_conversations(train_dataset, arguments, training_arguments, config)
+        train_dataset = repeat_stream(train_dataset)
 
     # 4. The model, in the shape of what it starts from.
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model = start_model(auto_class, config, arguments)
     adopt_special_ids(model, tokenizer)
+    set_attention(model, arguments, training_arguments)
 
     # 5. Train, then leave a complete folder.
     run = build_run(
@@ -90,7 +103,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     return finish_run(run, lengths | ({} if answered is None else _measure_answers(run, answered, arguments)))
 
 
-def _columns(arguments: InstructArguments) -> InstructionColumns:
+def instruction_columns(arguments: InstructArguments) -> InstructionColumns:
     """Returns where instruction and answer stand in a row."""
     return InstructionColumns(
         source_column=arguments.source_column,
@@ -113,7 +126,7 @@ def _tokenize(
     return tokenize_instructions(
         rows,
         tokenizer,
-        columns=_columns(arguments),
+        columns=instruction_columns(arguments),
         max_source_length=arguments.max_source_length,
         max_target_length=arguments.max_target_length,
         is_encoder_decoder=config.is_encoder_decoder,
@@ -122,9 +135,25 @@ def _tokenize(
     )
 
 
+def pack_conversations(
+    examples: Dataset | IterableDataset,
+    arguments: InstructArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    config: PreTrainedConfig,
+) -> Dataset | IterableDataset:
+    """Returns the examples in packed rows, with room for sources and for targets; a decoder alone has one sequence."""
+    longest: tuple[int, ...] = (arguments.max_source_length, arguments.max_target_length)
+    columns = ["input_ids", "labels"]
+    if not config.is_encoder_decoder:
+        longest, columns = (sum(longest),), ["input_ids"]
+    return pack_for_training(
+        examples, arguments, training_arguments, measure=measure_sequences(*columns), longest=longest, settings=columns
+    )
+
+
 def _read_first(rows: Dataset, limit: int, arguments: InstructArguments) -> list[Conversation]:
     """Returns the conversations of the first rows that ask and answer something."""
-    columns = _columns(arguments)
+    columns = instruction_columns(arguments)
     return [
         conversation
         for index, row in enumerate(rows.select(range(min(len(rows), limit))))
@@ -154,7 +183,8 @@ def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> d
         "batch_size": run.training_arguments.per_device_eval_batch_size,
         "max_new_tokens": arguments.max_target_length,
     }
-    disable = run.training_arguments.disable_tqdm
+    # None leaves the bar out where there is no terminal.
+    disable = run.training_arguments.disable_tqdm or None
     with tqdm(desc="answer", total=len(conversations), leave=False, disable=disable) as bar:
         measured = evaluate_generation(
             run.model.eval(),

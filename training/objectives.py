@@ -20,7 +20,9 @@ IGNORED_LABEL = -100
 Ids = NDArray[np.int64]
 
 
-def split_for_next_word(ids: ArrayLike, generator: np.random.Generator, *, eos_token_id: int) -> tuple[Ids, Ids]:
+def split_for_next_word(
+    ids: ArrayLike, generator: np.random.Generator, *, eos_token_id: int, split: int | None = None
+) -> tuple[Ids, Ids]:
     """Splits a document at a random point into the context so far and what follows.
 
     The encoder reads the context; the decoder writes what follows, each word from the context and the words before
@@ -38,6 +40,7 @@ def split_for_next_word(ids: ArrayLike, generator: np.random.Generator, *, eos_t
         ids: The document, shape (length,), without special tokens.
         generator: Draws the split point.
         eos_token_id: Closes the source and the target.
+        split: Tokens of the context, where they were drawn before; None draws them now.
 
     Returns:
         The source, shape (split + 1,), and the target, shape (length - split + 1,).
@@ -50,7 +53,8 @@ def split_for_next_word(ids: ArrayLike, generator: np.random.Generator, *, eos_t
         ours closes the source with `</s>` too, so that it has the form of every other source.
     """
     document = _as_document(ids)
-    split = int(generator.integers(1, len(document))) if len(document) > 1 else 0
+    if split is None:
+        split = int(generator.integers(1, len(document))) if len(document) > 1 else 0
     return np.append(document[:split], eos_token_id), np.append(document[split:], eos_token_id)
 
 
@@ -246,7 +250,7 @@ def mask_tokens(
             f"but they are {mask_fraction} and {random_fraction}."
         )
     input_ids = _as_document(ids).copy()
-    regular = np.flatnonzero(np.isin(input_ids, regular_token_ids))
+    regular = np.flatnonzero(np.isin(input_ids, regular_token_ids, kind="table"))
     if not len(regular):
         raise ValueError(f"A sequence to be masked must hold a token that is not special, but it is {input_ids}.")
     num_chosen = max(1, round(mlm_probability * len(regular)))

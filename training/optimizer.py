@@ -33,6 +33,8 @@ class MuonAdamW(Optimizer):
         momentum: Momentum of Muon.
         betas: Decay rates of AdamW's two moments.
         eps: Added to AdamW's denominator.
+        ns_steps: Steps of the Newton-Schulz iteration that makes the momentum orthogonal.
+        cautious: Decay only what the step moves towards zero anyway, so that decay never works against the gradient.
     """
 
     def __init__(
@@ -43,15 +45,19 @@ class MuonAdamW(Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
+        ns_steps: int = 5,
+        cautious: bool = False,
     ) -> None:
         matrices, others = split_parameters(model)
         muon = Muon(
             matrices,
             lr=learning_rate,
-            weight_decay=weight_decay,
+            weight_decay=0.0 if cautious else weight_decay,
             momentum=momentum,
+            ns_steps=ns_steps,
             adjust_lr_fn="match_rms_adamw",
         )
+        self._cautious_decay = weight_decay if cautious else 0.0
         self.parts: list[Optimizer] = [muon]
         # Of low-rank adapters there is nothing but matrices.
         if others:
@@ -84,8 +90,13 @@ class MuonAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        matrices = self.param_groups[0]["params"] if self._cautious_decay else []
+        before = [matrix.clone() for matrix in matrices]
         for part in self.parts:
             part.step()
+        rate = self.param_groups[0]["lr"] * self._cautious_decay
+        for matrix, old in zip(matrices, before, strict=True):
+            matrix.sub_(old * ((old - matrix) * old > 0), alpha=rate)
         return loss
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
@@ -23,7 +23,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from kakehashi.training.arguments import StageArguments
+from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
 from kakehashi.training.checkpoints import find_damage, list_checkpoints, remove_leftovers
 from kakehashi.training.collators import CollateByEpoch
@@ -45,6 +45,7 @@ from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
 # With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
 _UNBOUNDED_EPOCHS = 10_000.0
+_UNBOUNDED_STEPS = 10**9
 _DEFAULT_EPOCHS = 3.0
 
 
@@ -94,7 +95,7 @@ def build_run(
     *,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train_dataset: Dataset | None,
+    train_dataset: Dataset | IterableDataset | None,
     validation_dataset: Dataset | None,
     test_dataset: Dataset | None,
     data_collator: Callable[..., Any],
@@ -109,7 +110,7 @@ def build_run(
         training_arguments: Trainer's arguments; those that depend on the data are settled here.
         model: Model to train.
         tokenizer: Its tokenizer.
-        train_dataset: Tokenized examples.
+        train_dataset: Tokenized examples, or a stream of them.
         validation_dataset: The same for validation; None for none.
         test_dataset: The same for one final test; None for none.
         data_collator: Makes a batch of examples.
@@ -120,7 +121,7 @@ def build_run(
         ValueError: If there is nothing to train on, or nothing of the model to train.
     """
     for key, dataset in (("train", train_dataset), ("validation", validation_dataset), ("test", test_dataset)):
-        if dataset is not None and len(dataset) == 0:
+        if isinstance(dataset, Dataset) and len(dataset) == 0:
             raise ValueError(f"`{key}_files` must give at least one example, got none")
     recipe = resolved_recipe(arguments, training_arguments)
     trained: Any = add_adapter(model, arguments)
@@ -173,6 +174,11 @@ def _settle_arguments(
     if not has_validation:
         training_arguments.eval_strategy = "no"
         training_arguments.do_eval = False
+    is_stream = isinstance(arguments, SequenceStageArguments) and arguments.streaming
+    if is_stream and training_arguments.max_steps <= 0:
+        if arguments.max_minutes is None:
+            raise ValueError("`max_steps` or `max_minutes` must be given where `streaming` is true, got neither")
+        training_arguments.max_steps = _UNBOUNDED_STEPS
     if training_arguments.ddp_find_unused_parameters is None:
         # Every parameter takes part in every batch; looking for others costs time in each step.
         training_arguments.ddp_find_unused_parameters = False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
-from kakehashi.training.arguments import StageArguments
+from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 from kakehashi.training.documents import load_rows
 
 
@@ -15,12 +15,12 @@ class Splits:
     """The rows of one run.
 
     Attributes:
-        train: Rows to learn from.
+        train: Rows to learn from; a stream where the recipe says `streaming`.
         validation: Rows to validate on; None for none.
         test: Rows for one final test; None for none.
     """
 
-    train: Dataset
+    train: Dataset | IterableDataset
     validation: Dataset | None
     test: Dataset | None
 
@@ -37,6 +37,8 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
     """
     if not arguments.train_files:
         raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
+    if isinstance(arguments, SequenceStageArguments) and arguments.streaming:
+        return _load_stream(arguments)
     train = load_rows(arguments.train_files)
     validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
     if arguments.validation_split:
@@ -51,6 +53,18 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
         _first_rows(train, arguments.max_train_examples),
         None if validation is None else _first_rows(validation, arguments.max_validation_examples),
         test,
+    )
+
+
+def _load_stream(arguments: SequenceStageArguments) -> Splits:
+    """Returns training rows that are read while they are used; the others are few enough to be kept."""
+    train = load_rows(arguments.train_files or [], streaming=True)
+    assert isinstance(train, IterableDataset)
+    validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
+    return Splits(
+        train if arguments.max_train_examples is None else train.take(arguments.max_train_examples),
+        None if validation is None else _first_rows(validation, arguments.max_validation_examples),
+        load_rows(arguments.test_files, split="test") if arguments.test_files else None,
     )
 
 

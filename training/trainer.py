@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
-from datasets import Dataset, List
+from datasets import Dataset, IterableDataset, List
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Seq2SeqTrainer
 
@@ -87,7 +87,8 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
         """Returns the sampler for `train_sampling_strategy: group_by_length`, and Trainer's own for the others."""
-        if self.args.train_sampling_strategy != "group_by_length":
+        is_stream = isinstance(self.train_dataset, IterableDataset)
+        if self.args.train_sampling_strategy != "group_by_length" or is_stream:
             return super()._get_train_sampler(train_dataset)
         return LengthGroupedSampler(
             example_lengths(self.train_dataset if train_dataset is None else train_dataset),

@@ -1,0 +1,113 @@
+"""What pretraining and instruction tuning do alike with their examples: pack them, and choose how attention runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArguments
+
+from kakehashi.modeling import KakehashiConfig
+from kakehashi.training.arguments import SequenceStageArguments
+from kakehashi.training.console import notify
+from kakehashi.training.packing import Measure, pack_examples
+
+
+def pack_for_training(
+    examples: Dataset | IterableDataset,
+    arguments: SequenceStageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+    *,
+    measure: Measure,
+    longest: Sequence[int],
+    settings: Any = None,
+) -> Dataset | IterableDataset:
+    """Packs the training examples and says how full their rows are.
+
+    Args:
+        examples: Tokenized examples.
+        arguments: `packed_length` and `preprocessing_workers`.
+        training_arguments: `seed` decides which examples meet.
+        measure: How long the examples are in the batch.
+        longest: Most tokens that an example may have on each side.
+        settings: What `measure` depends on.
+    """
+    # Two of the longest sources fit into a row, so that no example leaves a gap that nothing fills.
+    row_length = arguments.packed_length or 2 * longest[0]
+    packed = pack_examples(
+        examples,
+        measure,
+        row_length,
+        longest=longest,
+        seed=training_arguments.seed,
+        settings=settings,
+        num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+    )
+    room = " + ".join(map(str, packed.budgets))
+    filled = f"{packed.efficiency:.1%} of the room used"
+    if isinstance(packed.rows, Dataset) and isinstance(examples, Dataset):
+        notify(f"packed {len(examples):,} examples into {len(packed.rows):,} rows of {room} tokens, {filled}")
+    else:
+        notify(f"packing a stream into rows of {room} tokens, at its beginning {filled}")
+    return packed.rows
+
+
+def repeat_stream(examples: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """Returns a stream that begins anew at its end; other examples as they are.
+
+    Trainer would count the passes of a stream whose length it does not know, and lose its place when it resumes.
+
+    Args:
+        examples: Examples to train on.
+    """
+    return examples.repeat(None) if isinstance(examples, IterableDataset) else examples
+
+
+def require_packable(arguments: SequenceStageArguments, config: PreTrainedConfig) -> None:
+    """Raises a ValueError if rows are to be packed for a model that would mix their examples up.
+
+    Args:
+        arguments: `packing`.
+        config: Configuration of the model.
+    """
+    if arguments.packing and not isinstance(config, KakehashiConfig):
+        raise ValueError(
+            "`packing` needs a model that keeps the examples of a row apart by `segment_ids`, as kakehashi models do, "
+            f"got a model of type {config.model_type!r}"
+        )
+
+
+def set_attention(
+    model: PreTrainedModel, arguments: SequenceStageArguments, training_arguments: Seq2SeqTrainingArguments
+) -> None:
+    """Sets how a model computes attention while it trains.
+
+    Args:
+        model: Model to change in place.
+        arguments: `attn_implementation`, or `packing` where that is left out.
+        training_arguments: What the kernels depend on: device, precision, compilation.
+
+    Raises:
+        ValueError: If the implementation cannot be used.
+    """
+    chosen = arguments.attn_implementation
+    if chosen is None and arguments.packing and _can_run_varlen(model.config, training_arguments):
+        chosen = "varlen"
+    if chosen is None:
+        return
+    try:
+        model.set_attn_implementation(chosen)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"`attn_implementation` {chosen!r} cannot be used: {' '.join(str(error).split())}") from error
+
+
+def _can_run_varlen(config: PreTrainedConfig, training_arguments: Seq2SeqTrainingArguments) -> bool:
+    """Whether the kernel that needs no mask can run; on a CPU masks are as fast, as rows are short there."""
+    if getattr(config, "position_embedding_type", "rope") == "relative_bias" or getattr(
+        config, "attention_dropout", 0
+    ):
+        return False
+    is_half = training_arguments.bf16 or training_arguments.fp16 or config.dtype in (torch.bfloat16, torch.float16)
+    return training_arguments.device.type == "cuda" and is_half
