@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 Columns: TypeAlias = dict[str, list[Any]]
-Rows = TypeVar("Rows", Dataset, IterableDataset)
+Rows = TypeVar("Rows", bound=Dataset | IterableDataset)
 
 LENGTH_COLUMNS = ["source_length", "target_length"]
 

@@ -157,6 +157,7 @@ def pack_pieces(
     tasks: Sequence[Task],
 ) -> Dataset | IterableDataset:
     """Returns the pieces in packed rows, each with its task where there are several."""
+    longest: tuple[int, ...]
     if tasks:
         pieces = assign_tasks(pieces, tasks, training_arguments.seed)
         measure, longest = measure_tasks(tasks), (arguments.max_source_length, arguments.max_target_length)
