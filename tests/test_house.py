@@ -31,6 +31,7 @@ IMPORTED_EXTRAS = ("ctranslate2", "lora", "onnx", "space")
 TEXT_TO_LOSS = [
     "training/documents.py",
     "training/examples.py",
+    "training/packing.py",
     "training/collators.py",
     "modeling/modeling_kakehashi.py",
 ]

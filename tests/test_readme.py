@@ -21,6 +21,8 @@ from kakehashi import cli
 from kakehashi.modeling import KakehashiConfig, KakehashiForSequenceClassification
 from kakehashi.modeling.configuration_kakehashi import PRESETS
 from kakehashi.training import inference
+from kakehashi.training.arguments import ClassifyArguments, InstructArguments
+from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = ["README.md", "README.ja.md"]
@@ -106,13 +108,31 @@ def short(words):
 @pytest.mark.parametrize("name", READMES)
 def test_the_training_commands_run_one_after_the_other(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    [script] = blocks(name, "sh")
+    script, _ = blocks(name, "sh")
     for split in ("train", "valid", "test"):
         Path(f"{split}.tsv.xz").write_bytes(lzma.compress(PAIRS.encode()))
     for line in script.splitlines():
         words = shlex.split(line)
         assert words[0] == "kakehashi"
         run_kakehashi(short(words)[1:])
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_the_other_commands_exist_with_the_options_shown(name):
+    _, script = blocks(name, "sh")
+    stages = {"check": InstructArguments, "instruct": InstructArguments, "classify": ClassifyArguments}
+    for line in script.splitlines():
+        words = shlex.split(line)
+        words = words[words.index("kakehashi") + 1 :]
+        arguments = stages.get(words[0])
+        if arguments is None:
+            shown = run_kakehashi([words[0], "--help"])
+            assert all(word in shown for word in words if word.startswith("--") and "_" not in word), line
+        else:
+            overrides = read_overrides(words[2:])
+            # An option of the command, no key of the recipe.
+            overrides.pop("folds", None)
+            parse_recipe(arguments, read_recipe(words[1]), overrides)
 
 
 @pytest.mark.parametrize("name", READMES)

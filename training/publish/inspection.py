@@ -36,7 +36,7 @@ _PICKLE_MAGIC = re.compile(rb"\x80[\x02-\x05]")
 _ABSOLUTE_PATHS = (
     re.compile(r"(?<![\w.:/<>\\$*})-])~?/(?:[\w.@+-]+/)+[\w.@+-]+"),
     re.compile(r"(?<![\w.:/<>\\$*})-])/(?:home|Users|root|tmp|mnt|workspace)\b"),
-    re.compile(r"\bfile://"),
+    re.compile(r"\bfile:/{2}"),
     re.compile(r"\b[A-Za-z]:\\{1,2}\w[\w .@+-]*\\"),
 )
 _PNG_TEXT_CHUNKS = (b"tEXt", b"iTXt", b"zTXt", b"eXIf")
