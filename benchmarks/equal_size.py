@@ -3,7 +3,19 @@
 from collections.abc import Callable
 
 import torch
-from transformers import BartConfig, PreTrainedConfig, PreTrainedModel, T5Config
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
+    T5GemmaModuleConfig,
+)
 
 from kakehashi import KakehashiConfig
 
@@ -74,3 +86,60 @@ def bart_like(ours: KakehashiConfig, feed_forward: int) -> BartConfig:
         decoder_start_token_id=ours.decoder_start_token_id,
         forced_eos_token_id=None,
     )
+
+
+def marian_like(ours: KakehashiConfig, feed_forward: int) -> MarianConfig:
+    """Returns a Marian of our width and heads that keeps its own design: as many decoder as encoder layers, sinusoidal
+    positions, post-norm, swish, one tied embedding.
+    """
+    num_layers = (ours.num_encoder_layers + ours.num_decoder_layers) // 2
+    return MarianConfig(
+        vocab_size=ours.vocab_size,
+        decoder_vocab_size=ours.vocab_size,
+        d_model=ours.hidden_size,
+        encoder_layers=num_layers,
+        decoder_layers=num_layers,
+        encoder_attention_heads=ours.num_attention_heads,
+        decoder_attention_heads=ours.num_attention_heads,
+        encoder_ffn_dim=feed_forward,
+        decoder_ffn_dim=feed_forward,
+        max_position_embeddings=ours.max_position_embeddings,
+        activation_function="swish",
+        share_encoder_decoder_embeddings=True,
+        dropout=0.0,
+        pad_token_id=ours.pad_token_id,
+        eos_token_id=ours.eos_token_id,
+        decoder_start_token_id=ours.decoder_start_token_id,
+        forced_eos_token_id=None,
+    )
+
+
+def t5gemma_like(ours: KakehashiConfig, feed_forward: int) -> T5GemmaConfig:
+    """Returns a T5Gemma of our width and heads that keeps its own design: as many decoder as encoder layers, rotary
+    positions, sandwich norms, capped scores, and embeddings of their own for source and target, for which a small
+    model has more parameters than ours.
+    """
+    stack = T5GemmaModuleConfig(
+        vocab_size=ours.vocab_size,
+        hidden_size=ours.hidden_size,
+        intermediate_size=feed_forward,
+        num_hidden_layers=(ours.num_encoder_layers + ours.num_decoder_layers) // 2,
+        num_attention_heads=ours.num_attention_heads,
+        num_key_value_heads=ours.num_key_value_heads,
+        head_dim=ours.head_dim,
+        query_pre_attn_scalar=ours.head_dim,
+        max_position_embeddings=ours.max_position_embeddings,
+        pad_token_id=ours.pad_token_id,
+        bos_token_id=ours.bos_token_id,
+        eos_token_id=ours.eos_token_id,
+    )
+    return T5GemmaConfig(encoder=stack.to_dict(), decoder=stack.to_dict(), vocab_size=ours.vocab_size)
+
+
+PEERS: dict[str, tuple[type[PreTrainedModel], Callable[[KakehashiConfig, int], PreTrainedConfig]]] = {
+    "T5 v1.1": (T5ForConditionalGeneration, t5_like),
+    "BART": (BartForConditionalGeneration, bart_like),
+    "Marian": (MarianMTModel, marian_like),
+    "T5Gemma": (T5GemmaForConditionalGeneration, t5gemma_like),
+}
+"""Name → class and configuration of a peer for a feed-forward width."""

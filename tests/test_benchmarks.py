@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BartForConditionalGeneration, T5ForConditionalGeneration
 
 from kakehashi.modeling import KakehashiConfig, KakehashiForConditionalGeneration
 
@@ -34,10 +33,10 @@ def test_the_peers_have_as_many_parameters_as_kakehashi(load_benchmark, preset):
     equal_size = load_benchmark("equal_size")
     ours = KakehashiConfig.preset(preset, vocab_size=16_000)
     target = equal_size.count_parameters(KakehashiForConditionalGeneration, ours)
-    for model_class, like in (
-        (T5ForConditionalGeneration, equal_size.t5_like),
-        (BartForConditionalGeneration, equal_size.bart_like),
-    ):
+    for name, (model_class, like) in equal_size.PEERS.items():
+        if name == "T5Gemma" and preset != "small":
+            # Its two embeddings leave too little for the layers.
+            continue
         config = equal_size.match_parameters(model_class, lambda width, like=like: like(ours, width), target)
         assert equal_size.count_parameters(model_class, config) == pytest.approx(target, rel=0.005)
 

@@ -1,0 +1,61 @@
+"""The benchmarks of training run on a few pairs and say what they compare."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def files(tmp_path, tiny_tokenizer, tiny_sentences):
+    """A table of pairs and the folder of a tokenizer."""
+    table = tmp_path / "pairs.tsv"
+    rows = list(zip(tiny_sentences[:5], tiny_sentences[5:], strict=True)) * 8
+    table.write_text("en\tja\n" + "".join(f"{en}\t{ja}\n" for en, ja in rows), encoding="utf-8")
+    tiny_tokenizer.save_pretrained(tmp_path / "tokenizer")
+    return table, tmp_path / "tokenizer"
+
+
+def test_throughput_is_compared_with_every_peer(load_benchmark, files, capsys):
+    benchmark = load_benchmark("train_throughput")
+    benchmark.main(*files, preset="nano", batch_size=4, batches=1, rounds=1, threads=torch.get_num_threads())
+    printed = capsys.readouterr().out
+    for name in ("kakehashi", "T5 v1.1", "BART", "Marian", "T5Gemma"):
+        assert f"| {name} |" in printed
+    assert "| packed | bfloat16 |" in printed
+    assert "kakehashi / best peer with random or grouped batches" in printed
+
+
+def test_an_ablation_repeats_no_run_and_shows_mean_and_spread(load_benchmark, files, tmp_path, monkeypatch, capsys):
+    benchmark = load_benchmark("ablations")
+    names = ("baseline", "AdamW 2e-3", "rows growing 1 to 6", "average of weights, 0.99", "not packed")
+    monkeypatch.setattr(benchmark, "VARIANTS", {name: benchmark.VARIANTS[name] for name in names})
+    monkeypatch.setattr(benchmark, "TIMED_STEPS", 3)
+    table, tokenizer = files
+    output = tmp_path / "runs.jsonl"
+    options = {"preset": "nano", "seconds": 0.02, "seeds": 2, "validation_rows": 4, "only": None, "times": None}
+    for _ in range(2):
+        benchmark.main(table, table, tokenizer, output, **options)
+    runs = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [(run["variant"], run["seed"]) for run in runs] == [(name, seed) for seed in (0, 1) for name in names]
+    assert "| baseline |" in capsys.readouterr().out
