@@ -41,3 +41,10 @@ def test_the_page_of_neighbours_has_a_test_in_every_row_and_a_row_for_every_test
     linked = {path.removeprefix("tests/") for _, path in LINK.findall(text)}
     files = {path.name for path in [*ROOT.glob("tests/test_with_*.py"), *ROOT.glob("tests/test_pipelines*.py")]}
     assert files <= linked
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_every_file_that_a_readme_links_to_is_there(name):
+    links = re.findall(r"\]\(([\w./-]+)\)", (ROOT / name).read_text("utf-8"))
+    assert sum(link.startswith("tests/") for link in links) > 10
+    assert all((ROOT / link).exists() for link in links)
