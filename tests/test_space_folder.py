@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import sys
@@ -10,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from huggingface_hub import SpaceCard
+from huggingface_hub import SpaceCard, constants
 from transformers.utils import logging
 from typer.testing import CliRunner
 
@@ -40,14 +39,15 @@ def classifier_dir(build_tiny_model, tiny_tokenizer, tmp_path):
 
 
 @pytest.fixture
-def on_hub(tiny_model_dir):
-    """A Hub id whose model lies in the cache, so that it is found without a network."""
-    repository = Path(os.environ["HF_HOME"], "hub", "models--someone--tiny")
+def on_hub(tiny_model_dir, tmp_path, monkeypatch):
+    """A Hub id whose model lies in a cache of its own, so that it is found without a network."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub" / "models--someone--tiny"
     shutil.copytree(tiny_model_dir, repository / "snapshots" / ("0" * 40), dirs_exist_ok=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0" * 40)
-    yield "someone/tiny"
-    shutil.rmtree(repository)
+    return "someone/tiny"
 
 
 def run(*arguments):
