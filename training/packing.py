@@ -19,7 +19,6 @@ Source:
     does so too, with two lengths to an example and balance in place of best fit.
 """
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,6 @@ from numpy.typing import NDArray
 
 from kakehashi.training.mixture import Task, draw_tasks, pair_lengths
 
-logger = logging.getLogger(__name__)
-
 Lengths = NDArray[np.int64]
 
 LENGTHS_OF = {"input_ids": "lengths", "labels": "label_lengths"}
@@ -46,8 +43,6 @@ LENGTHS_OF = {"input_ids": "lengths", "labels": "label_lengths"}
 BUFFER_SIZE = 10_000
 # How much a larger example counts against a better balance; the efficiency is flat between 0.1 and 0.3.
 _SIZE_WEIGHT = 0.1
-
-_MAP: dict[str, Any] = {"batched": True, "batch_size": BUFFER_SIZE}
 
 
 def fill_rows(lengths: Lengths, budgets: Sequence[int]) -> list[list[int]]:
@@ -156,7 +151,7 @@ def measure_sequences(*columns: str, extra: int = 0) -> Measure:
         columns: One for each side, such as `input_ids` and `labels`.
         extra: Special tokens that the collator adds to each sequence.
     """
-    return lambda table: np.stack([_list_lengths(table[name]) + extra for name in columns], axis=1)
+    return lambda table: np.stack([list_lengths(table[name]) + extra for name in columns], axis=1)
 
 
 def measure_tasks(tasks: Sequence[Task]) -> Measure:
@@ -168,7 +163,7 @@ def measure_tasks(tasks: Sequence[Task]) -> Measure:
 
     def measure(table: pa.Table) -> Lengths:
         chosen, splits = (np.asarray(table[name], dtype=np.int64) for name in ("task", "split"))
-        return pair_lengths(_list_lengths(table["input_ids"]), chosen, splits, tasks)
+        return pair_lengths(list_lengths(table["input_ids"]), chosen, splits, tasks)
 
     return measure
 
@@ -190,7 +185,7 @@ def assign_tasks(pieces: Examples, tasks: Sequence[Task], seed: int) -> Examples
     """
 
     def draw(table: pa.Table, first: int) -> pa.Table:
-        lengths = _list_lengths(table["input_ids"])
+        lengths = list_lengths(table["input_ids"])
         chosen, splits = draw_tasks(lengths, tasks, np.random.default_rng((seed, first)))
         table = table.append_column("task", pa.array(chosen.astype(np.int8)))
         return table.append_column("split", pa.array(splits.astype(np.int32)))
@@ -285,7 +280,7 @@ def _pack_table(table: pa.Table, measure: Measure, budgets: Sequence[int]) -> pa
         if not pa.types.is_list(column.type):
             columns[name] = _group(column, examples_of_row)
             continue
-        lengths = _list_lengths(table[name])
+        lengths = list_lengths(table[name])
         tokens_of_row = np.add.reduceat(lengths, np.cumsum(examples_of_row) - examples_of_row)
         columns[name] = _group(column.flatten(), tokens_of_row)
         columns[LENGTHS_OF[name]] = _group(pa.array(lengths, pa.int32()), examples_of_row)
@@ -297,7 +292,8 @@ def _group(values: pa.Array, counts: Lengths) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32()), values)
 
 
-def _list_lengths(column: pa.ChunkedArray) -> Lengths:
+def list_lengths(column: pa.ChunkedArray) -> Lengths:
+    """Returns the length of each list of an Arrow column, shape (rows,)."""
     # Read off the offsets of the Arrow lists; unpacking the ids of a corpus would take minutes.
     return np.concatenate([chunk.value_lengths() for chunk in column.chunks]).astype(np.int64)
 

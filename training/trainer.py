@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainer
 
 from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
+from kakehashi.training.packing import list_lengths
 from kakehashi.training.recovery import is_out_of_memory
 
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
@@ -29,9 +30,7 @@ def example_lengths(dataset: Dataset) -> np.ndarray:
     """
     names = [name for name in ("input_ids", "labels") if isinstance(dataset.features.get(name), List)]
     table = dataset.with_format("arrow")[:]
-    # Read off the offsets of the Arrow lists; unpacking the ids of a corpus would take minutes.
-    lengths = [np.concatenate([chunk.value_lengths() for chunk in table[name].chunks]) for name in names]
-    return np.sum(lengths, axis=0)
+    return np.sum([list_lengths(table[name]) for name in names], axis=0)
 
 
 class LengthGroupedSampler(Sampler[int]):
