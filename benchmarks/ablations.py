@@ -11,7 +11,7 @@ there already are not repeated. The table at the end has mean and standard devia
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 COLUMNS = InstructionColumns(
     source_template=("Translate to Japanese: {en}", "Translate to English: {ja}"), target_template=("{ja}", "{en}")
 )
-TIMED_STEPS = 12
+TIMED_STEPS = 24
 MAX_LENGTH = 128
 ROW_LENGTH = 256
 
@@ -68,7 +68,6 @@ class Variant:
     ns_steps: int = 5
     cautious: bool = False
     schedule: str = "cosine"
-    schedule_settings: dict[str, Any] = field(default_factory=dict)
     rows: int = 4
     first_rows: int | None = None
     packed: bool = True
@@ -166,7 +165,7 @@ def make_optimizer(model: torch.nn.Module, variant: Variant) -> Optimizer:
 
 
 def train(
-    data: Data, variant: Variant, preset: str, seed: int, num_steps: int, stop_after: int | None = None
+    data: Data, variant: Variant, preset: str, seed: int, num_steps: int
 ) -> tuple[KakehashiForConditionalGeneration, list[float]]:
     """Trains a model and returns it with the processor seconds of each step."""
     set_seed(seed)
@@ -180,18 +179,16 @@ def train(
     )
     model = KakehashiForConditionalGeneration(config).train()
     optimizer = make_optimizer(model, variant)
-    settings = dict(variant.schedule_settings)
-    if variant.schedule == "warmup_stable_decay":
-        settings["num_decay_steps"] = num_steps // 4
+    settings = {"num_decay_steps": num_steps // 4} if variant.schedule == "warmup_stable_decay" else None
     scheduler = get_scheduler(
-        variant.schedule, optimizer, max(1, num_steps // 20), num_steps, scheduler_specific_kwargs=settings or None
+        variant.schedule, optimizer, max(1, num_steps // 20), num_steps, scheduler_specific_kwargs=settings
     )
     averaged = None
     if variant.ema is not None:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(variant.ema))
     seconds = []
     batches = iterate_batches(data, variant, seed, num_steps)
-    for _, batch in zip(range(stop_after or num_steps), batches, strict=False):
+    for _, batch in zip(range(num_steps), batches, strict=False):
         start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(**batch).loss
@@ -223,20 +220,14 @@ def validate(model: KakehashiForConditionalGeneration, data: Data) -> float:
 
 
 def time_variants(data: Data, preset: str, names: list[str]) -> dict[str, float]:
-    """Median processor seconds of a step of each variant, measured in turns."""
+    """Mean processor seconds of a step of each variant over short runs, taken in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(2):
         for name in names:
-            variant = VARIANTS[name]
-            # A growing batch has its mean size after a quarter of the run.
-            _, steps = train(data, variant, preset, 0, 2 * TIMED_STEPS, stop_after=TIMED_STEPS)
+            # Whole runs, so that growing batches count with all their sizes; the first steps only warm up.
+            _, steps = train(data, VARIANTS[name], preset, 0, TIMED_STEPS)
             seconds[name] += steps[2:]
-            if variant.first_rows is not None:
-                grown = (variant.rows + (variant.first_rows + variant.rows) / 2) / 2
-                seconds[name][-TIMED_STEPS + 2 :] = [
-                    each * grown / ((variant.first_rows + variant.rows) / 2) for each in steps[2:]
-                ]
-    return {name: statistics.median(each) for name, each in seconds.items()}
+    return {name: statistics.mean(each) for name, each in seconds.items()}
 
 
 def show(results: list[dict[str, Any]], names: list[str]) -> None:
@@ -279,7 +270,6 @@ def main(
     lines = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
     results = [json.loads(line) for line in lines]
     done = {(each["variant"], each["seed"]) for each in results}
-    measure: Callable[..., Any] = evaluate_generation
     for seed in range(seeds):
         for name in names:
             if (name, seed) in done:
@@ -287,7 +277,9 @@ def main(
             steps = round(seconds / step_seconds[name])
             model, _ = train(data, VARIANTS[name], preset, seed, steps)
             loss = validate(model, data)
-            scores = measure(model, data.tokenizer, data.questions, batch_size=100, max_new_tokens=48).scores
+            scores = evaluate_generation(
+                model, data.tokenizer, data.questions, batch_size=100, max_new_tokens=48
+            ).scores
             result = {
                 "variant": name,
                 "seed": seed,

@@ -1,6 +1,7 @@
 """Peers of a kakehashi model with as many parameters: their feed-forward width is what makes the counts equal."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import (
@@ -64,53 +65,43 @@ def t5_like(ours: KakehashiConfig, feed_forward: int) -> T5Config:
     )
 
 
+def _bart_family(ours: KakehashiConfig, feed_forward: int) -> dict[str, Any]:
+    """Returns the fields that BART and Marian share, for as many decoder as encoder layers."""
+    num_layers = (ours.num_encoder_layers + ours.num_decoder_layers) // 2
+    return {
+        "vocab_size": ours.vocab_size,
+        "d_model": ours.hidden_size,
+        "encoder_layers": num_layers,
+        "decoder_layers": num_layers,
+        "encoder_attention_heads": ours.num_attention_heads,
+        "decoder_attention_heads": ours.num_attention_heads,
+        "encoder_ffn_dim": feed_forward,
+        "decoder_ffn_dim": feed_forward,
+        "max_position_embeddings": ours.max_position_embeddings,
+        "dropout": 0.0,
+        "pad_token_id": ours.pad_token_id,
+        "eos_token_id": ours.eos_token_id,
+        "decoder_start_token_id": ours.decoder_start_token_id,
+        "forced_eos_token_id": None,
+    }
+
+
 def bart_like(ours: KakehashiConfig, feed_forward: int) -> BartConfig:
     """Returns a BART of our width and heads that keeps its own design: as many decoder as encoder layers, learned
     positions, post-norm, GELU, one tied embedding.
     """
-    num_layers = (ours.num_encoder_layers + ours.num_decoder_layers) // 2
-    return BartConfig(
-        vocab_size=ours.vocab_size,
-        d_model=ours.hidden_size,
-        encoder_layers=num_layers,
-        decoder_layers=num_layers,
-        encoder_attention_heads=ours.num_attention_heads,
-        decoder_attention_heads=ours.num_attention_heads,
-        encoder_ffn_dim=feed_forward,
-        decoder_ffn_dim=feed_forward,
-        max_position_embeddings=ours.max_position_embeddings,
-        dropout=0.0,
-        pad_token_id=ours.pad_token_id,
-        bos_token_id=ours.bos_token_id,
-        eos_token_id=ours.eos_token_id,
-        decoder_start_token_id=ours.decoder_start_token_id,
-        forced_eos_token_id=None,
-    )
+    return BartConfig(**_bart_family(ours, feed_forward), bos_token_id=ours.bos_token_id)
 
 
 def marian_like(ours: KakehashiConfig, feed_forward: int) -> MarianConfig:
     """Returns a Marian of our width and heads that keeps its own design: as many decoder as encoder layers, sinusoidal
     positions, post-norm, swish, one tied embedding.
     """
-    num_layers = (ours.num_encoder_layers + ours.num_decoder_layers) // 2
     return MarianConfig(
-        vocab_size=ours.vocab_size,
+        **_bart_family(ours, feed_forward),
         decoder_vocab_size=ours.vocab_size,
-        d_model=ours.hidden_size,
-        encoder_layers=num_layers,
-        decoder_layers=num_layers,
-        encoder_attention_heads=ours.num_attention_heads,
-        decoder_attention_heads=ours.num_attention_heads,
-        encoder_ffn_dim=feed_forward,
-        decoder_ffn_dim=feed_forward,
-        max_position_embeddings=ours.max_position_embeddings,
         activation_function="swish",
         share_encoder_decoder_embeddings=True,
-        dropout=0.0,
-        pad_token_id=ours.pad_token_id,
-        eos_token_id=ours.eos_token_id,
-        decoder_start_token_id=ours.decoder_start_token_id,
-        forced_eos_token_id=None,
     )
 
 

@@ -1,5 +1,6 @@
 """What all tests share: no network, no cache outside a temporary folder, fixed seeds, and tiny models."""
 
+import importlib.util
 import json
 import os
 import random
@@ -212,3 +213,19 @@ def hub(tmp_path, monkeypatch):
     with StandInHub() as server:
         server.use(monkeypatch, tmp_path / "hub-cache", server.add_user("user"))
         yield server
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch):
+    """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
+    folder = Path(__file__).resolve().parent.parent / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

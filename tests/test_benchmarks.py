@@ -1,31 +1,11 @@
 """The benchmarks compare models of equal size, and run."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from kakehashi.modeling import KakehashiConfig, KakehashiForConditionalGeneration
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def load_benchmark(monkeypatch):
-    """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.mark.parametrize("preset", ["nano", "mini", "small"])

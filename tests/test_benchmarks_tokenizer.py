@@ -1,29 +1,9 @@
 """The benchmarks of the tokenizer run."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import regex
 
 from kakehashi.tokenization.train import save_tokenizer
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def load_benchmark(monkeypatch):
-    """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
-
-    def load(name):
-        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture
