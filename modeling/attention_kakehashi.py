@@ -35,13 +35,18 @@ class KakehashiRMSNorm(nn.RMSNorm):
     """Divides by the root mean square of the last dimension and scales each feature (Zhang and Sennrich, 2019)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalises `x`, `(..., width)`, in its own dtype."""
+        """Normalises `x`, `(..., width)`, in its own dtype; what is returned has autocast's where that is on."""
         weight: torch.Tensor = self.weight
         # Autocast hands over bfloat16 features beside a float32 weight, for which torch has no fused kernel. Compared
         # first, because a cast that changes nothing still costs time at each of the many norms of a decoding step.
         if weight.dtype != x.dtype:
             weight = weight.to(x.dtype)
-        return F.rms_norm(x, self.normalized_shape, weight, self.eps)
+        normed = F.rms_norm(x, self.normalized_shape, weight, self.eps)
+        # The linear layers that read this would each cast it for themselves.
+        device_type = x.device.type
+        if torch.is_autocast_enabled(device_type):
+            normed = normed.to(torch.get_autocast_dtype(device_type))
+        return normed
 
 
 def residual_linear(in_features: int, out_features: int) -> nn.Linear:

@@ -14,8 +14,8 @@
 """Attention over rows of different length without padding and without masks: the implementation named `"varlen"`.
 
 On CUDA, `torch.nn.attention.varlen.varlen_attn` runs the flash kernel that ships with torch itself, for self- and
-cross-attention, whose queries and keys may differ in length. Elsewhere each segment is attended to by itself, with the
-same result: the reference, and on a CPU a way to pack without paying for the empty blocks of a mask.
+cross-attention, whose queries and keys may differ in length. Elsewhere segments of about equal length are attended to
+together, so that next to no score is computed in vain, with rows packed or padded.
 
 Where keys come from a cache, lengths are those of the cache, and masks and `sdpa` take over.
 """
@@ -23,15 +23,25 @@ Where keys come from a cache, lengths are those of the cache, and masks and `sdp
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from .attention_kakehashi import eager_attention_forward
+
+SHORTEST_BLOCK = 16
+"""Length up to which segments are not told apart: below it, more blocks cost more than padding."""
+
+LONGEST_WRITTEN_OUT = 256
+"""Length up to which attention written out is preferred to torch's kernel on a CPU in half precision, whose backward
+pass is slow where segments are short."""
 
 
 def varlen_attention_forward(
@@ -77,10 +87,13 @@ def varlen_attention_forward(
     if dropout:
         raise ValueError(f"`attention_dropout` must be 0 with the attention implementation 'varlen', got {dropout}.")
     is_causal = bool(getattr(module, "is_causal", False))
-    arguments: Any = [states[0].transpose(0, 1) for states in (query, key, value)]
-    arguments += [cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, is_causal, scaling]
-    attend = _attend_by_kernel if query.is_cuda else _attend_by_segment
-    return attend(*arguments)[None], None
+    states = [each[0].transpose(0, 1) for each in (query, key, value)]
+    if query.is_cuda:
+        lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+        context = _attend_by_kernel(*states, *lengths, is_causal, scaling)  # type: ignore[arg-type]
+    else:
+        context = _attend_by_blocks(module, *states, cu_seq_lens_q, cu_seq_lens_k, is_causal, scaling)
+    return context[None], None
 
 
 def _attend_by_kernel(
@@ -126,27 +139,87 @@ def varlen_arguments(kernel: Any) -> frozenset[str]:
     return frozenset(inspect.signature(kernel).parameters)
 
 
-def _attend_by_segment(
+@dataclass(frozen=True)
+class SegmentBlocks:
+    """Segments of about equal length together, padded to the longest of them: one block for each such group.
+
+        tokens   a a a b c c d d d d d d      blocks   a a a      d d d d d d
+                                                       b . .
+                                                       c c .
+
+    Attributes:
+        slots: `(tokens,)`, the place of each token when all blocks stand end to end.
+        shapes: Segments of each block and places of each of them.
+    """
+
+    slots: torch.Tensor
+    shapes: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, lengths: torch.Tensor, groups: list[torch.Tensor]) -> SegmentBlocks:
+        """The blocks of segments.
+
+        Args:
+            lengths: `(segments,)`, tokens of each.
+            groups: Which segments are in each block.
+        """
+        shapes = [(len(group), max(1, int(lengths[group].max()))) for group in groups]
+        ends = list(accumulate(count * length for count, length in shapes))
+        first_slots = torch.empty_like(lengths)
+        for group, (count, length), end in zip(groups, shapes, ends, strict=True):
+            first_slots[group] = torch.arange(end - count * length, end, length, device=lengths.device)
+        first_tokens = lengths.cumsum(dim=0) - lengths
+        moves = (first_slots - first_tokens).repeat_interleave(lengths)
+        return cls(moves + torch.arange(len(moves), device=lengths.device), shapes)
+
+    def spread(self, states: torch.Tensor) -> list[torch.Tensor]:
+        """`(tokens, heads, head_dim)` to a block `(segments, heads, length, head_dim)` for each group."""
+        sizes = [count * length for count, length in self.shapes]
+        places = states.new_zeros(sum(sizes), *states.shape[1:]).index_copy(0, self.slots, states)
+        return [
+            block.unflatten(0, shape).transpose(1, 2)
+            for block, shape in zip(places.split(sizes), self.shapes, strict=True)
+        ]
+
+    def collect(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """Blocks `(segments, length, heads, head_dim)` to `(tokens, heads, head_dim)`."""
+        return torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.slots)
+
+
+def _attend_by_blocks(
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     cu_seq_lens_q: torch.Tensor,
     cu_seq_lens_k: torch.Tensor,
-    max_length_q: int,
-    max_length_k: int,
     is_causal: bool,
     scaling: float | None,
 ) -> torch.Tensor:
-    query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-    query_lengths, key_lengths = cu_seq_lens_q.diff().tolist(), cu_seq_lens_k.diff().tolist()
-    segments = zip(
-        query.split(query_lengths, dim=1), key.split(key_lengths, dim=1), value.split(key_lengths, dim=1), strict=True
-    )
-    contexts = [
-        F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=is_causal, scale=scaling, enable_gqa=True)
-        for q, k, v in segments
-    ]
-    return torch.cat([context[0] for context in contexts], dim=1).transpose(0, 1)
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    query_lengths, key_lengths = cu_seq_lens_q.diff().long(), cu_seq_lens_k.diff().long()
+    # The longer side counts; from one block to the next it doubles.
+    doublings = torch.maximum(query_lengths, key_lengths).clamp(min=SHORTEST_BLOCK).log2().ceil().long()
+    counts = doublings.bincount().tolist()
+    groups = list(doublings.argsort(stable=True).split([count for count in counts if count]))
+    query_blocks, key_blocks = SegmentBlocks.of(query_lengths, groups), SegmentBlocks.of(key_lengths, groups)
+    blocks = zip(groups, query_blocks.spread(query), key_blocks.spread(key), key_blocks.spread(value), strict=True)
+    contexts = []
+    for group, queries, keys, values in blocks:
+        length = keys.shape[2]
+        places = torch.arange(length, device=keys.device)
+        if is_causal:
+            # What hides the later tokens of a segment hides the padding behind it as well.
+            hidden = (places > places[:, None])[None, None]
+        else:
+            hidden = (places >= key_lengths[group, None])[:, None, None]
+        mask = queries.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(queries.dtype).min)
+        attend = sdpa_attention_forward
+        if queries.dtype != torch.float32 and length <= LONGEST_WRITTEN_OUT:
+            attend = eager_attention_forward
+        contexts.append(attend(module, queries, keys, values, mask, scaling=scaling)[0])
+    return query_blocks.collect(contexts)
 
 
 def register_varlen() -> None:
