@@ -23,6 +23,7 @@ Where keys come from a cache, lengths are those of the cache, and masks and `sdp
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -87,12 +88,12 @@ def varlen_attention_forward(
     if dropout:
         raise ValueError(f"`attention_dropout` must be 0 with the attention implementation 'varlen', got {dropout}.")
     is_causal = bool(getattr(module, "is_causal", False))
-    states = [each[0].transpose(0, 1) for each in (query, key, value)]
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    starts = (cu_seq_lens_q, cu_seq_lens_k)
     if query.is_cuda:
-        lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
-        context = _attend_by_kernel(*states, *lengths, is_causal, scaling)  # type: ignore[arg-type]
+        context = _attend_by_kernel(query, key, value, *starts, max_length_q, max_length_k, is_causal, scaling)
     else:
-        context = _attend_by_blocks(module, *states, cu_seq_lens_q, cu_seq_lens_k, is_causal, scaling)
+        context = _attend_by_blocks(module, query, key, value, *starts, is_causal, scaling)
     return context[None], None
 
 
@@ -102,8 +103,8 @@ def _attend_by_kernel(
     value: torch.Tensor,
     cu_seq_lens_q: torch.Tensor,
     cu_seq_lens_k: torch.Tensor,
-    max_length_q: int,
-    max_length_k: int,
+    max_length_q: int | None,
+    max_length_k: int | None,
     is_causal: bool,
     scaling: float | None,
 ) -> torch.Tensor:
@@ -127,7 +128,7 @@ def _attend_by_kernel(
             # torch 2.11 wants a key head for each query head.
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    lengths = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+    lengths: Any = (cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
     # Alone, since `return_aux` is not asked for.
     context: Any = varlen_attn(query, key, value, *lengths, **options)
     return context
@@ -215,7 +216,7 @@ def _attend_by_blocks(
         else:
             hidden = (places >= key_lengths[group, None])[:, None, None]
         mask = queries.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(queries.dtype).min)
-        attend = sdpa_attention_forward
+        attend: Callable[..., Any] = sdpa_attention_forward
         if queries.dtype != torch.float32 and length <= LONGEST_WRITTEN_OUT:
             attend = eager_attention_forward
         contexts.append(attend(module, queries, keys, values, mask, scaling=scaling)[0])
