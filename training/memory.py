@@ -182,7 +182,7 @@ def activation_bytes(
     which sdpa and the flash kernels never keep; a test counts them:
 
         encoder layer                  6·h + 4·q + 4·kv + 4·i
-          in bfloat16 among them       5·h + 2·q + 2·kv + 4·i, and then 3·h more: residual stream and products differ
+          in bfloat16 among them       2·h + 2·q + 2·kv + 4·i
         cross-attention adds           3·h + 4·q, and 4·kv for each token of the source
 
     Args:
@@ -200,8 +200,8 @@ def activation_bytes(
     queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     heads = _HALF * 2 + _FULL * 2 if bf16 else _FULL * 4
     layer = heads * (queries + keys)
-    layer += (_FULL * 4 + _HALF * 5) * hidden + _HALF * 4 * inner if bf16 else _FULL * (6 * hidden + 4 * inner)
-    cross = (_FULL * 2 + _HALF * 3 if bf16 else _FULL * 3) * hidden + heads * queries
+    layer += (_FULL * 4 + _HALF * 2) * hidden + _HALF * 4 * inner if bf16 else _FULL * (6 * hidden + 4 * inner)
+    cross = (_FULL * 2 + _HALF if bf16 else _FULL * 3) * hidden + heads * queries
     cross_source = heads * keys
     entry = _FULL * hidden
     if config.shape != "encoder-decoder":
