@@ -104,8 +104,7 @@ def measured_rows(preset: str, vocab_size: int, tokens: int) -> list[list[str]]:
     rows = []
     for use_muon, checkpointed in ((False, False), (False, True), (True, False)):
         settings = {"use_muon": use_muon, "gradient_checkpointing": checkpointed}
-        # On the processor the loss computes its logits at once.
-        computed = compute(preset, vocab_size, tokens, bf16=False, chunked_loss=False, **settings).total
+        computed = compute(preset, vocab_size, tokens, bf16=False, **settings).total
         found = measure(preset, vocab_size, tokens, use_muon, checkpointed)
         name = f"{preset}, {'Muon' if use_muon else 'AdamW'}{', checkpointing' if checkpointed else ''}"
         rows.append([name, show(computed), show(found), f"{found / computed:.2f}"])

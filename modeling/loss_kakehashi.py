@@ -25,6 +25,9 @@ from torch import nn
 from .configuration_kakehashi import KakehashiConfig
 from .packing_kakehashi import segment_starts
 
+LOGITS_AT_ONCE = 2**24
+"""Logits of one piece of the loss on a CPU: few enough to stay near the processor, enough to keep its cores busy."""
+
 
 def shift_right(
     labels: torch.Tensor, start_token_id: int, pad_token_id: int, segment_ids: torch.Tensor | None = None
@@ -89,8 +92,9 @@ class TokenLoss:
             al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7).
         z_loss_weight: Weight of the squared log of the softmax's denominator, which keeps logits from drifting
             (Chowdhery et al., "PaLM", 2022, section 5; 1e-4 there).
-        chunked: Whether logits are computed piece by piece and never all at once, by torch's own
-            `linear_cross_entropy`. `None` does so where that pays: on an accelerator, with more labels than features.
+        chunked: Whether training computes logits piece by piece and never all at once, on an accelerator by torch's
+            own `linear_cross_entropy`, on a CPU by `CrossEntropyByPieces`. `None` does so where that pays: with more
+            labels than features.
     """
 
     label_smoothing: float = 0.0
@@ -150,24 +154,81 @@ class TokenLoss:
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
         weight: Any = lm_head.weight
-        if torch.is_autocast_enabled(hidden_states.device.type):
-            dtype = torch.get_autocast_dtype(hidden_states.device.type)
-            hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
-        options = nn.LinearCrossEntropyOptions()
-        total = F.linear_cross_entropy(hidden_states, weight, labels, reduction="sum", options=options)
+        device_type = hidden_states.device.type
+        dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else weight.dtype
+        hidden_states = hidden_states.to(dtype)
+        if device_type == "cpu":
+            total = CrossEntropyByPieces.apply(hidden_states, weight, labels)
+        else:
+            options = nn.LinearCrossEntropyOptions()
+            total = F.linear_cross_entropy(hidden_states, weight.to(dtype), labels, reduction="sum", options=options)
         return _divide(total.float(), labels, num_items_in_batch)
 
     def _in_chunks(self, hidden_states: torch.Tensor, lm_head: nn.Module) -> bool:
-        # Exactly `nn.Linear`: a wrapper, such as an adapter or a quantized layer, computes more than a product. The
-        # operator knows neither smoothing nor z-loss.
-        possible = hasattr(F, "linear_cross_entropy") and type(lm_head) is nn.Linear
-        possible = possible and not self.label_smoothing and not self.z_loss_weight
+        # Exactly `nn.Linear`: a wrapper, such as an adapter or a quantized layer, computes more than a product.
+        possible = type(lm_head) is nn.Linear and not self.label_smoothing and not self.z_loss_weight
+        if hidden_states.device.type == "cpu":
+            # The gradient is computed along with the loss.
+            possible = possible and lm_head.bias is None and torch.is_grad_enabled()
+        else:
+            possible = possible and hasattr(F, "linear_cross_entropy")
         if self.chunked is not None:
             return self.chunked and possible
-        # The operator is not traced by `torch.compile`, which fuses the plain form just as well.
-        if not possible or torch.compiler.is_compiling() or hidden_states.device.type == "cpu":
+        # Neither is traced by `torch.compile`, which fuses the plain form just as well.
+        if not possible or torch.compiler.is_compiling():
             return False
         return len(hidden_states) >= hidden_states.shape[-1]
+
+
+class CrossEntropyByPieces(torch.autograd.Function):
+    """Cross entropy of projected states, summed, whose logits exist for a few positions at a time.
+
+    The gradient of the logits, the softmax less one at the label, is there as soon as the logits are. It is multiplied
+    on to the states and the projection at once; nothing of the size of the vocabulary is kept for the backward pass
+    (Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024, section 3.2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Computes the loss, a scalar in float32, and both gradients.
+
+        Args:
+            ctx: Keeps the gradients.
+            states: `(positions, hidden_size)`, in the dtype of the products.
+            weight: `(vocab_size, hidden_size)`, in the dtype of its gradient.
+            labels: `(positions,)`, each an entry of the vocabulary.
+        """
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
+        states_gradient = torch.empty_like(states)
+        weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        projection = weight.to(states.dtype)
+        transposed = projection.t().contiguous()
+        size = max(1, LOGITS_AT_ONCE // len(weight))
+        # Reused, because memory that is fresh from the system costs more time than what is computed in it.
+        room = states.new_empty(min(size, len(states)), len(weight))
+        weight_room = torch.empty_like(projection)
+        pieces = zip(states.split(size), labels.split(size), states_gradient.split(size), strict=True)
+        for piece, wanted, gradient in pieces:
+            logits = torch.mm(piece, transposed, out=room[: len(piece)])
+            at_labels = (torch.arange(len(wanted), device=wanted.device), wanted)
+            largest, of_labels = logits.amax(dim=-1).float(), logits[at_labels].float()
+            errors = torch.softmax(logits, dim=-1, out=logits)
+            # The denominator is that of the largest probability, which is far from nothing.
+            losses = largest - errors.amax(dim=-1).float().log() - of_labels
+            total += losses.sum()
+            errors[at_labels] = torch.expm1(-losses).to(errors.dtype)
+            torch.mm(errors, projection, out=gradient)
+            if weight_gradient is not None:
+                weight_gradient += torch.mm(errors.t(), piece, out=weight_room)
+        ctx.save_for_backward(states_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """Scales what the forward pass has computed."""
+        states_gradient, weight_gradient = ctx.saved_tensors
+        (scale,) = gradients
+        return states_gradient * scale, None if weight_gradient is None else weight_gradient * scale, None
 
 
 def _divide(total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None) -> torch.Tensor:

@@ -187,6 +187,8 @@ class SegmentBlocks:
         return torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.slots)
 
 
+# Blocks differ from batch to batch in number and shape; `torch.compile` would compile anew for each.
+@torch.compiler.disable
 def _attend_by_blocks(
     module: Any,
     query: torch.Tensor,

@@ -29,5 +29,5 @@ def test_the_tables_of_the_page_are_what_the_benchmark_prints(memory, capsys):
 
 
 def test_what_training_takes_is_near_what_is_computed(memory):
-    computed = memory.compute("nano", 8192, 1024, bf16=False, chunked_loss=False).total
+    computed = memory.compute("nano", 8192, 1024, bf16=False).total
     assert 0.8 < memory.measure("nano", 8192, 1024, use_muon=False, checkpointed=False) / computed < 1.8

@@ -57,9 +57,9 @@ def test_the_loss_is_its_formula(smoothing, z_weight):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_projecting_labelled_positions_alone_gives_the_same_loss_and_gradients(chunked, smoothing):
-    if chunked and not hasattr(F, "linear_cross_entropy"):
-        pytest.skip("this torch has no linear_cross_entropy")
+def test_projecting_labelled_positions_alone_gives_the_same_loss_and_gradients(chunked, smoothing, monkeypatch):
+    # 20 positions in a piece, and fewer in the last.
+    monkeypatch.setattr("kakehashi.modeling.loss_kakehashi.LOGITS_AT_ONCE", 1000)
     head = nn.Linear(16, 50, bias=False)
     states = torch.randn(3, 40, 16, requires_grad=True)
     labels = torch.randint(50, (3, 40)).masked_fill(torch.rand(3, 40) < 0.3, -100)
@@ -73,6 +73,46 @@ def test_projecting_labelled_positions_alone_gives_the_same_loss_and_gradients(c
         results.append((loss.detach(), states.grad.clone(), head.weight.grad.clone()))
     for expected, got in zip(*results, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_pieces_in_bfloat16_are_as_near_to_the_truth_as_logits_at_once():
+    head = nn.Linear(64, 500, bias=False)
+    # Among them a label that the model thinks impossible, and one that it is sure of.
+    states, labels = torch.randn(200, 64), torch.randint(500, (200,))
+    with torch.no_grad():
+        states[0], states[1] = -30 * head.weight[labels[0]].sign(), 30 * head.weight[labels[1]].sign()
+    errors = {}
+    expected = None
+    for name, chunked in (("exact", False), ("at once", False), ("by pieces", True)):
+        inputs = states.clone().requires_grad_()
+        head.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16, enabled=name != "exact"):
+            loss = TokenLoss(chunked=chunked).from_states(inputs, head, labels)
+        loss.backward()
+        found = torch.cat([loss.detach()[None], inputs.grad.flatten(), head.weight.grad.flatten()])
+        expected = found if expected is None else expected
+        parts = (slice(1), slice(1, 1 + states.numel()), slice(1 + states.numel(), None))
+        errors[name] = [float((found[part] - expected[part]).norm() / expected[part].norm()) for part in parts]
+    assert max(errors["at once"]) < 0.05
+    for by_pieces, at_once in zip(errors["by pieces"], errors["at once"], strict=True):
+        assert by_pieces < 1.5 * at_once + 1e-3
+
+
+def test_frozen_projections_get_no_gradient_from_pieces():
+    head = nn.Linear(16, 50, bias=False).requires_grad_(False)
+    states, labels = torch.randn(30, 16, requires_grad=True), torch.randint(50, (30,))
+    TokenLoss(chunked=True).from_states(states, head, labels).backward()
+    assert head.weight.grad is None
+    assert states.grad.any()
+
+
+def test_pieces_are_computed_in_training_only():
+    head, states = nn.Linear(16, 50, bias=False), torch.randn(30, 16)
+    assert TokenLoss()._in_chunks(states, head)
+    assert not TokenLoss(chunked=False)._in_chunks(states, head)
+    assert not TokenLoss()._in_chunks(states[:15], head)
+    with torch.no_grad():
+        assert not TokenLoss(chunked=True)._in_chunks(states, head)
 
 
 def test_no_label_at_all_is_a_loss_of_zero_with_gradients_of_zero(build_tiny_model):

@@ -294,18 +294,18 @@ def _describe_memory(
         use_muon=arguments.use_muon,
         bf16=training_arguments.bf16 or training_arguments.fp16,
         gradient_checkpointing=bool(training_arguments.gradient_checkpointing),
-        chunked_loss=_is_chunked(model.config, device),
+        chunked_loss=_is_chunked(model.config, training_arguments),
         shards=training_arguments.world_size if training_arguments.fsdp else 1,
     )
     return {**dataclasses.asdict(estimate), "total": estimate.total, "device": _device_memory(device)}
 
 
-def _is_chunked(config: PreTrainedConfig, device: torch.device) -> bool:
+def _is_chunked(config: PreTrainedConfig, training_arguments: Seq2SeqTrainingArguments) -> bool:
     """Returns whether the loss computes logits piece by piece, as `TokenLoss` decides it."""
     chosen = getattr(config, "chunked_loss", False)
     if getattr(config, "label_smoothing", 0) or getattr(config, "z_loss_weight", 0):
         return False
-    return device.type != "cpu" if chosen is None else bool(chosen)
+    return not training_arguments.torch_compile if chosen is None else bool(chosen)
 
 
 def _device_memory(device: torch.device) -> float | None:

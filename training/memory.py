@@ -4,7 +4,7 @@
     gradients    4 bytes for each parameter that is trained
     optimizer    AdamW: 8 bytes for each of these; Muon: 4 for each entry of a block's matrix, AdamW for the others
     activations  what the backward pass needs of the forward pass, see `activation_bytes`
-    logits       where they are computed at once, their share of the loss; nothing to speak of in chunks
+    logits       their share of the loss: a few vectors for each label, or all logits where they are computed at once
 
 What the allocator, the library of the device and the batch itself take comes on top: some hundred MB on an
 accelerator, and with batches of changing lengths more for memory that lies in pieces.
@@ -24,6 +24,7 @@ from kakehashi.modeling import (
     KakehashiForConditionalGeneration,
     KakehashiForMaskedLM,
 )
+from kakehashi.modeling.loss_kakehashi import LOGITS_AT_ONCE
 from kakehashi.training.optimizer import split_parameters
 
 __all__ = ["MemoryEstimate", "ParameterCounts", "activation_bytes", "estimate_memory", "model_on_meta"]
@@ -161,8 +162,9 @@ def estimate_memory(
 def _logit_bytes(config: Any, labels: float, *, bf16: bool, chunked: bool) -> float:
     """Returns the bytes of logits, log-probabilities and the gradient of either, for each labelled position."""
     if chunked:
-        # The states with a label and their gradient; the pieces of logits are small beside them.
-        return labels * 2 * _FULL * config.hidden_size
+        # The states with a label, their gradient and the projection's, and one piece of logits.
+        piece = min(labels * config.vocab_size, LOGITS_AT_ONCE) * (_HALF if bf16 else _FULL)
+        return (2 * labels + config.vocab_size) * _FULL * config.hidden_size + piece
     entry = (2 * _HALF + 3 * _FULL) if bf16 else 3 * _FULL
     return labels * config.vocab_size * entry
 
