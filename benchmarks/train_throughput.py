@@ -1,6 +1,6 @@
 """Training throughput beside the peers: kakehashi, T5 v1.1, BART, Marian and T5Gemma of equal parameter count.
 
-    python benchmarks/train_throughput.py train.tsv.xz --tokenizer runs/tokenizer --preset mini
+    python benchmarks/train_throughput.py train.tsv.xz --tokenizer runs/tokenizer --preset mini --compile
 
 All of them learn from the same sentence pairs, in one process and in turns, so that a busy moment of the machine meets
 every one. A step is forward, backward and AdamW; what counts are real tokens, source and target, padding left out.
@@ -9,11 +9,15 @@ every one. A step is forward, backward and AdamW; what counts are real tokens, s
     random    the pairs as they come, padded to the longest: what a plain Trainer with DataCollatorForSeq2Seq does
     grouped   pairs of about equal length together (`group_by_length`), padded to the longest
     packed    several pairs in a row, kept apart by segment ids: only kakehashi can
+
+With `--compile` each model runs compiled as well (`torch.compile`), on those of its batches that suit it best: packed
+for kakehashi, grouped for the peers. What compiling takes, some minutes for each, is not counted.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,7 +54,9 @@ class Contestant:
         name: Name of the model.
         kind: Kind of its batches.
         dtype: What it computes in.
+        is_compiled: Whether the model is.
         model: The model.
+        forward: The model itself, or compiled.
         optimizer: Its optimizer, shared with the other kinds of batches.
         batches: What it learns from, in turns.
         rates: Real tokens per second of each measured round.
@@ -59,7 +65,9 @@ class Contestant:
     name: str
     kind: str
     dtype: torch.dtype
+    is_compiled: bool
     model: PreTrainedModel
+    forward: Callable[..., Any]
     optimizer: torch.optim.Optimizer
     batches: list[Batch]
     rates: list[float] = field(default_factory=list)
@@ -99,22 +107,22 @@ def count_tokens(batch: Batch) -> int:
 
 
 def build_models(preset: str, vocab_size: int) -> dict[str, PreTrainedModel]:
-    """Kakehashi of a preset and its peers with as many parameters."""
+    """Kakehashi of a preset, as the stages train it on packed rows, and its peers with as many parameters."""
     ours = KakehashiConfig.preset(preset, vocab_size=vocab_size)
     target = count_parameters(KakehashiForConditionalGeneration, ours)
     models: dict[str, PreTrainedModel] = {"kakehashi": KakehashiForConditionalGeneration(ours)}
+    models["kakehashi"].set_attn_implementation("varlen")
     for name, (model_class, configure) in PEERS.items():
         config = match_parameters(model_class, lambda width, configure=configure: configure(ours, width), target)
         models[name] = model_class(config)
-    return models
+    return {name: model.train() for name, model in models.items()}
 
 
 def step(contestant: Contestant, batch: Batch) -> None:
     """Forward, backward and optimizer."""
-    contestant.model.train()
     device_type = contestant.model.device.type
     with torch.autocast(device_type, contestant.dtype, enabled=contestant.dtype != torch.float32):
-        loss = contestant.model(**batch).loss
+        loss = contestant.forward(**batch).loss
     loss.backward()
     contestant.optimizer.step()
     contestant.optimizer.zero_grad()
@@ -122,21 +130,34 @@ def step(contestant: Contestant, batch: Batch) -> None:
         torch.cuda.synchronize()
 
 
+def run_round(contestant: Contestant) -> float:
+    """Takes a step with each batch; returns real tokens per second."""
+    tokens = sum(count_tokens(batch) for batch in contestant.batches)
+    start = time.perf_counter()
+    for batch in contestant.batches:
+        step(contestant, batch)
+    return tokens / (time.perf_counter() - start)
+
+
 def show(contestants: list[Contestant]) -> None:
     """Prints the medians as a table, and our best beside the best of the peers."""
-    print("| model | parameters | batches | precision | tokens/s |")
-    print("|---|---:|---|---|---:|")
+    print("| model | parameters | batches | precision | | tokens/s |")
+    print("|---|---:|---|---|---|---:|")
     for each in contestants:
         parameters = f"{each.model.num_parameters():,}"
         precision = str(each.dtype).removeprefix("torch.")
         rate = statistics.median(each.rates)
-        print(f"| {each.name} | {parameters} | {each.kind} | {precision} | {rate:,.0f} |")
-    ours = max(statistics.median(each.rates) for each in contestants if each.name == "kakehashi")
-    for kinds in (("random",), ("random", "grouped")):
-        peers = [each for each in contestants if each.name != "kakehashi" and each.kind in kinds]
-        best = max(peers, key=lambda each: statistics.median(each.rates))
-        ratio = ours / statistics.median(best.rates)
-        print(f"\nkakehashi / best peer with {' or '.join(kinds)} batches ({best.name}): {ratio:.2f}")
+        mode = "compiled" if each.is_compiled else "eager"
+        print(f"| {each.name} | {parameters} | {each.kind} | {precision} | {mode} | {rate:,.0f} |")
+    for is_compiled in sorted({each.is_compiled for each in contestants}):
+        for kinds in (("random",), ("random", "grouped")):
+            rivals = [each for each in contestants if is_compiled or not each.is_compiled]
+            ours = max(statistics.median(each.rates) for each in rivals if each.name == "kakehashi")
+            peers = [each for each in rivals if each.name != "kakehashi" and each.kind in kinds]
+            best = max(peers, key=lambda each: statistics.median(each.rates))
+            mode = "eager or compiled" if is_compiled else "eager"
+            ratio = ours / statistics.median(best.rates)
+            print(f"\nkakehashi / best peer, {mode}, {' or '.join(kinds)} batches ({best.name}): {ratio:.2f}")
 
 
 def main(
@@ -147,6 +168,7 @@ def main(
     batches: Annotated[int, typer.Option(help="Batches of each kind in a round.")] = 4,
     rounds: Annotated[int, typer.Option(help="Measured rounds.")] = 5,
     threads: Annotated[int, typer.Option(help="Threads of torch; 0 takes every core.")] = 0,
+    compile_models: Annotated[bool, typer.Option("--compile", help="Run compiled models as well.")] = False,
 ) -> None:
     """Measures and prints the table."""
     torch.set_num_threads(threads or os.cpu_count() or 1)
@@ -161,17 +183,20 @@ def main(
             if kind == "packed" and name != "kakehashi":
                 continue
             moved = [{key: value.to(device) for key, value in batch.items()} for batch in each]
+            suits_best = kind == ("packed" if name == "kakehashi" else "grouped")
             for dtype in (torch.float32, torch.bfloat16):
-                contestants.append(Contestant(name, kind, dtype, model, optimizer, moved))
-    # The first round only warms up.
-    for turn in track(range(rounds + 1), "measuring", console=Console(stderr=True), transient=True):
+                contestants.append(Contestant(name, kind, dtype, False, model, model, optimizer, moved))
+                if compile_models and suits_best:
+                    compiled = torch.compile(model)
+                    contestants.append(Contestant(name, kind, dtype, True, model, compiled, optimizer, moved))
+    console = Console(stderr=True)
+    start = time.perf_counter()
+    for contestant in track(contestants, "warming up", console=console, transient=True):
+        run_round(contestant)
+    console.print(f"warmed up in {time.perf_counter() - start:.0f} s")
+    for _ in track(range(rounds), "measuring", console=console, transient=True):
         for contestant in contestants:
-            tokens = sum(count_tokens(batch) for batch in contestant.batches)
-            start = time.perf_counter()
-            for batch in contestant.batches:
-                step(contestant, batch)
-            if turn:
-                contestant.rates.append(tokens / (time.perf_counter() - start))
+            contestant.rates.append(run_round(contestant))
     show(contestants)
 
 

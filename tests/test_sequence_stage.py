@@ -56,23 +56,32 @@ def test_only_models_that_keep_segments_apart_are_packed_for(tiny_config):
 
 def test_attention_is_what_the_recipe_says(build_tiny_model, training_arguments):
     model = build_tiny_model(KakehashiForConditionalGeneration)
-    set_attention(model, InstructArguments(packing=True), training_arguments)
+    set_attention(model, InstructArguments(), training_arguments)
     assert model.config._attn_implementation == "sdpa"
-    set_attention(model, InstructArguments(attn_implementation="varlen"), training_arguments)
-    assert model.config._attn_implementation == "varlen"
+    set_attention(model, InstructArguments(attn_implementation="eager", packing=True), training_arguments)
+    assert model.config._attn_implementation == "eager"
     with pytest.raises(ValueError, match="`attn_implementation` 'nonsense' cannot be used"):
         set_attention(model, InstructArguments(attn_implementation="nonsense"), training_arguments)
 
 
 @pytest.mark.parametrize(
-    ("bf16", "dropout", "expected"), [(True, 0.0, "varlen"), (False, 0.0, "sdpa"), (True, 0.1, "sdpa")]
+    ("device", "bf16", "dropout", "expected"),
+    [
+        ("cuda", True, 0.0, "varlen"),
+        ("cuda", False, 0.0, "sdpa"),
+        ("cuda", True, 0.1, "sdpa"),
+        ("cpu", False, 0.0, "varlen"),
+        ("cpu", False, 0.1, "sdpa"),
+        ("mps", True, 0.0, "sdpa"),
+    ],
 )
-def test_packed_rows_need_no_mask_on_a_gpu_in_half_precision(build_tiny_model, bf16, dropout, expected):
-    class OnGPU:
-        device = torch.device("cuda")
+def test_packed_rows_need_no_mask_where_attention_without_one_can_run(
+    build_tiny_model, device, bf16, dropout, expected
+):
+    class Arguments:
         fp16 = False
 
-    OnGPU.bf16 = bf16
+    Arguments.device, Arguments.bf16 = torch.device(device), bf16
     model = build_tiny_model(KakehashiForConditionalGeneration, attention_dropout=dropout)
-    set_attention(model, InstructArguments(packing=True), OnGPU())
+    set_attention(model, InstructArguments(packing=True), Arguments())
     assert model.config._attn_implementation == expected

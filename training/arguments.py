@@ -164,7 +164,7 @@ class SequenceStageArguments(StageArguments):
         default=None,
         metadata={
             "help": "How attention is computed: sdpa, eager, varlen, flex_attention or flash_attention_2. None means "
-            "varlen for packed rows on a GPU in half precision, and sdpa otherwise."
+            "varlen for packed rows on a CPU and on a GPU in half precision, and sdpa otherwise."
         },
     )
     streaming: bool = field(

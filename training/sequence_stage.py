@@ -104,10 +104,11 @@ def set_attention(
 
 
 def _can_run_varlen(config: PreTrainedConfig, training_arguments: Seq2SeqTrainingArguments) -> bool:
-    """Whether the kernel that needs no mask can run; on a CPU masks are as fast, as rows are short there."""
+    """Whether attention without masks can run: on a CPU by blocks, on CUDA by a kernel for half precision."""
     if getattr(config, "position_embedding_type", "rope") == "relative_bias" or getattr(
         config, "attention_dropout", 0
     ):
         return False
     is_half = training_arguments.bf16 or training_arguments.fp16 or config.dtype in (torch.bfloat16, torch.float16)
-    return training_arguments.device.type == "cuda" and is_half
+    device = training_arguments.device.type
+    return device == "cpu" or (device == "cuda" and is_half)
