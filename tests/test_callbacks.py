@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SchedulerType
 
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
 
@@ -102,4 +103,23 @@ def test_a_schedule_that_is_no_function_of_the_step_needs_no_clock(training_argu
     training_arguments.lr_scheduler_type = "reduce_lr_on_plateau"
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(ValueError, match="`lr_scheduler_type` must not be reduce_lr_on_plateau where `max_minutes`"):
+        TimeBudget(1.0).make_scheduler(training_arguments, optimizer)
+
+
+def test_warmup_stable_decay_decays_in_a_share_of_the_time(monkeypatch, training_arguments, state):
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now.seconds)
+    training_arguments.lr_scheduler_type = SchedulerType.WARMUP_STABLE_DECAY
+    training_arguments.lr_scheduler_kwargs = {"num_decay_steps": 0.5, "decay_type": "linear"}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    budget = TimeBudget(1.0)
+    scheduler = budget.make_scheduler(training_arguments, optimizer)
+    budget.on_train_begin(training_arguments, state, TrainerControl())
+    for seconds, rate in [(29.0, 1.0), (45.0, 0.5), (60.0, 0.0)]:
+        now.seconds = seconds
+        optimizer.step()
+        scheduler.step()
+        assert scheduler.get_last_lr() == pytest.approx([rate], abs=1e-4)
+    training_arguments.lr_scheduler_kwargs = {"num_decay_steps": 100}
+    with pytest.raises(ValueError, match=r"`num_decay_steps` must be a share of the time below 1 .* got 100"):
         TimeBudget(1.0).make_scheduler(training_arguments, optimizer)

@@ -25,6 +25,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from kakehashi.training.processes import from_first, is_any, is_first_process, same_everywhere
+from kakehashi.training.schedule import schedule_settings
 
 # Resolution of a schedule that follows time: it is laid out over so many imagined steps.
 _SCHEDULE_STEPS = 100_000
@@ -173,17 +174,17 @@ class TimeBudget(TrainerCallback, ExportableState):
         """Returns the recipe's learning rate schedule, laid out over time in place of steps.
 
         The schedule's place is the share of time or the share of steps used, whichever is larger, so that it reaches
-        its end however the run ends. Whole `warmup_steps` stay steps, a fraction is one of the time.
+        its end however the run ends. Whole `warmup_steps` stay steps, a fraction is one of the time; the decay of
+        warmup–stable–decay is always a share, see `schedule_settings`.
 
         Args:
             args: Gives `lr_scheduler_type`, its settings and `warmup_steps`.
             optimizer: Whose learning rate is set.
 
         Raises:
-            ValueError: If the schedule is not a function of the step alone.
+            ValueError: If the schedule is not a function of the step alone, or its decay is given in steps.
         """
-        # Text, as a command line gives it, is a mapping by the time the arguments exist.
-        settings: Any = args.lr_scheduler_kwargs
+        settings = schedule_settings(args, _SCHEDULE_STEPS, follows_clock=True)
         warmup_share = args.warmup_steps if args.warmup_steps < 1 else 0.0
         laid_out = get_scheduler(
             args.lr_scheduler_type,

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset, IterableDataset, List
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Seq2SeqTrainer
 
@@ -16,6 +18,7 @@ from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
 from kakehashi.training.packing import list_lengths
 from kakehashi.training.recovery import is_out_of_memory
+from kakehashi.training.schedule import schedule_settings
 
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
 # few enough that the same examples do not meet in every epoch.
@@ -81,7 +84,7 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
 
     The plain class redraws the order of an epoch on resuming, and each validation takes numbers from the generator
     that training draws from; a run that was interrupted would end with other weights. Checkpoints are complete or
-    invisible. Nothing else is changed.
+    invisible, and settings of the learning rate's schedule may be shares of the run. Nothing else is changed.
     """
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
@@ -100,6 +103,12 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int] | None:
         """Returns a sampler that keeps the order of the rows."""
         return SequentialSampler(eval_dataset)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        """Returns the schedule, whose settings may be shares of the run."""
+        if self.lr_scheduler is None:
+            self.args.lr_scheduler_kwargs = schedule_settings(self.args, num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Trains an epoch, unless the checkpoint was the last one: Trainer would take one step too many."""
