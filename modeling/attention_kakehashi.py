@@ -57,11 +57,6 @@ def residual_linear(in_features: int, out_features: int) -> nn.Linear:
     return linear
 
 
-def repeat_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
-    """Repeats each key or value head for its group of query heads: `(batch, heads * groups, length, head_dim)`."""
-    return states if groups == 1 else states.repeat_interleave(groups, dim=1)
-
-
 def eager_attention_forward(
     module: KakehashiAttention,
     query: torch.Tensor,
@@ -88,14 +83,19 @@ def eager_attention_forward(
         Context vectors `(batch, query_length, num_attention_heads, head_dim)` and attention weights
         `(batch, num_attention_heads, query_length, key_length)`, whose rows sum to 1.
     """
-    key = repeat_heads(key, module.num_key_value_groups)
-    value = repeat_heads(value, module.num_key_value_groups)
-    scores = query @ key.transpose(2, 3) * scaling
+    # The query heads that share a key head stand one below the other: one product for all of them, and no copy of the
+    # key for each.
+    length = query.shape[2]
+    queries = (query * scaling).unflatten(1, (key.shape[1], -1)).flatten(2, 3)
+    scores = (queries @ key.transpose(2, 3)).unflatten(2, (-1, length)).flatten(1, 2)
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    # Computed in float32 within; what comes out has the dtype of the scores.
+    weights = scores.softmax(dim=-1).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
+    context = weights.unflatten(1, (key.shape[1], -1)).flatten(2, 3) @ value
+    context = context.unflatten(2, (-1, length)).flatten(1, 2)
+    return context.transpose(1, 2).contiguous(), weights
 
 
 class KakehashiAttention(nn.Module):
