@@ -57,6 +57,19 @@ def residual_linear(in_features: int, out_features: int) -> nn.Linear:
     return linear
 
 
+def stack_groups(states: torch.Tensor, key_heads: int) -> torch.Tensor:
+    """Puts the query heads that share a key head one below the other, so that one product serves them all.
+
+    `(batch, heads, length, …)` to `(batch, key_heads, heads / key_heads * length, …)`.
+    """
+    return states.unflatten(1, (key_heads, -1)).flatten(2, 3)
+
+
+def split_groups(states: torch.Tensor, length: int) -> torch.Tensor:
+    """The inverse of `stack_groups`, for heads of `length` rows each."""
+    return states.unflatten(2, (-1, length)).flatten(1, 2)
+
+
 def eager_attention_forward(
     module: KakehashiAttention,
     query: torch.Tensor,
@@ -83,18 +96,14 @@ def eager_attention_forward(
         Context vectors `(batch, query_length, num_attention_heads, head_dim)` and attention weights
         `(batch, num_attention_heads, query_length, key_length)`, whose rows sum to 1.
     """
-    # The query heads that share a key head stand one below the other: one product for all of them, and no copy of the
-    # key for each.
-    length = query.shape[2]
-    queries = (query * scaling).unflatten(1, (key.shape[1], -1)).flatten(2, 3)
-    scores = (queries @ key.transpose(2, 3)).unflatten(2, (-1, length)).flatten(1, 2)
+    length, key_heads = query.shape[2], key.shape[1]
+    scores = split_groups(stack_groups(query * scaling, key_heads) @ key.transpose(2, 3), length)
     if attention_mask is not None:
         scores = scores + attention_mask
     # Computed in float32 within; what comes out has the dtype of the scores.
     weights = scores.softmax(dim=-1).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
-    context = weights.unflatten(1, (key.shape[1], -1)).flatten(2, 3) @ value
-    context = context.unflatten(2, (-1, length)).flatten(1, 2)
+    context = split_groups(stack_groups(weights, key_heads) @ value, length)
     return context.transpose(1, 2).contiguous(), weights
 
 

@@ -19,7 +19,8 @@ ROWS, SOURCE, TARGET = 2, 24, 17
 
 def counted(model, batch, *, backward=True):
     model.set_attn_implementation("eager")
-    with FlopCounterMode(display=False) as counter:
+    # Where gradients are wanted, the loss computes its own along with itself.
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
         loss = model(**batch).loss
         if backward:
             loss.backward()
