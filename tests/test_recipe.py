@@ -34,11 +34,13 @@ def test_keys_reach_both_sets_of_arguments_in_their_types():
 
 def test_the_command_line_overrides_the_recipe():
     tokens = ["--max-steps", "20", "--train_files", "a", "b", "--overwrite", "--config_overrides={hidden_size: 64}"]
+    tokens += ["--lr_scheduler_kwargs", "{num_decay_steps: 0.3, decay_type: linear}"]
     arguments, training_arguments = parse_recipe(InstructArguments, RECIPE, read_overrides(tokens))
     assert training_arguments.max_steps == 20
     assert arguments.train_files == ["a", "b"]
     assert arguments.overwrite is True
     assert arguments.config_overrides == {"hidden_size": 64}
+    assert training_arguments.lr_scheduler_kwargs == {"num_decay_steps": 0.3, "decay_type": "linear"}
 
 
 def test_a_model_on_the_command_line_replaces_the_preset_of_the_recipe():
@@ -64,6 +66,7 @@ def test_an_unknown_key_names_the_nearest_one():
         ("bf16", "maybe", "`bf16` must be true or false, got 'maybe'"),
         ("lr_scheduler_type", "foo", "`lr_scheduler_type` must be one of linear, cosine.*got 'foo'"),
         ("config_overrides", "3", "`config_overrides` must be a mapping .* got '3'"),
+        ("lr_scheduler_kwargs", "{a: [}", r"`lr_scheduler_kwargs` must be a mapping such as {name: 1}, got '{a: \[}'"),
         ("validation_split", 1.0, "`validation_split` must be at least 0 and below 1, got 1.0"),
         ("max_minutes", 0, "`max_minutes` must be greater than 0, got 0"),
         (

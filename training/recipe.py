@@ -142,6 +142,12 @@ def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any
         if is_list and action.type in (int, float):
             raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
         return value
+    if action.dest.endswith(("_kwargs", "_config")) and isinstance(value, str) and value.startswith("{"):
+        try:
+            # As in a recipe; Trainer itself would only read JSON.
+            return yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"`{action.dest}` must be a mapping such as {{name: 1}}, got {value!r}") from error
     if action.dest == "fsdp" and str(value).lower() in ("true", "false"):
         # Declared as text, from the times when it held options.
         return str(value).lower() == "true"
