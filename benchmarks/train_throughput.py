@@ -54,7 +54,6 @@ class Contestant:
         name: Name of the model.
         kind: Kind of its batches.
         dtype: What it computes in.
-        is_compiled: Whether the model is.
         model: The model.
         forward: The model itself, or compiled.
         optimizer: Its optimizer, shared with the other kinds of batches.
@@ -65,12 +64,16 @@ class Contestant:
     name: str
     kind: str
     dtype: torch.dtype
-    is_compiled: bool
     model: PreTrainedModel
     forward: Callable[..., Any]
     optimizer: torch.optim.Optimizer
     batches: list[Batch]
     rates: list[float] = field(default_factory=list)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model runs compiled."""
+        return self.forward is not self.model
 
 
 def make_batches(train_file: Path, tokenizer_dir: Path, batch_size: int, count: int) -> tuple[dict[str, Any], int]:
@@ -185,10 +188,10 @@ def main(
             moved = [{key: value.to(device) for key, value in batch.items()} for batch in each]
             suits_best = kind == ("packed" if name == "kakehashi" else "grouped")
             for dtype in (torch.float32, torch.bfloat16):
-                contestants.append(Contestant(name, kind, dtype, False, model, model, optimizer, moved))
+                contestants.append(Contestant(name, kind, dtype, model, model, optimizer, moved))
                 if compile_models and suits_best:
                     compiled = torch.compile(model)
-                    contestants.append(Contestant(name, kind, dtype, True, model, compiled, optimizer, moved))
+                    contestants.append(Contestant(name, kind, dtype, model, compiled, optimizer, moved))
     console = Console(stderr=True)
     start = time.perf_counter()
     for contestant in track(contestants, "warming up", console=console, transient=True):

@@ -66,6 +66,7 @@ def test_an_unknown_key_names_the_nearest_one():
         ("bf16", "maybe", "`bf16` must be true or false, got 'maybe'"),
         ("lr_scheduler_type", "foo", "`lr_scheduler_type` must be one of linear, cosine.*got 'foo'"),
         ("config_overrides", "3", "`config_overrides` must be a mapping .* got '3'"),
+        ("config_overrides", "{a: [}", r"`config_overrides` must be a mapping such as .* got '{a: \[}'"),
         ("lr_scheduler_kwargs", "{a: [}", r"`lr_scheduler_kwargs` must be a mapping such as {name: 1}, got '{a: \[}'"),
         ("validation_split", 1.0, "`validation_split` must be at least 0 and below 1, got 1.0"),
         ("max_minutes", 0, "`max_minutes` must be greater than 0, got 0"),

@@ -58,6 +58,8 @@ def test_attention_is_what_the_recipe_says(build_tiny_model, training_arguments)
     model = build_tiny_model(KakehashiForConditionalGeneration)
     set_attention(model, InstructArguments(), training_arguments)
     assert model.config._attn_implementation == "sdpa"
+    set_attention(model, InstructArguments(attn_implementation="varlen"), training_arguments)
+    assert model.config._attn_implementation == "varlen"
     set_attention(model, InstructArguments(attn_implementation="eager", packing=True), training_arguments)
     assert model.config._attn_implementation == "eager"
     with pytest.raises(ValueError, match="`attn_implementation` 'nonsense' cannot be used"):

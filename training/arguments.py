@@ -37,13 +37,21 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 _MAPPINGS = {"config_overrides": "{hidden_size: 256}", "class_weights": "{spam: 5} or the word balanced"}
 
 
-def _mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any]:
-    """Returns a key that holds a mapping as a dict; the command line gives it as YAML text."""
-    parsed = yaml.safe_load(value) if isinstance(value, str) else value
+def read_mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any]:
+    """Returns a key that holds a mapping as a dict; the command line gives it as YAML text.
+
+    Raises:
+        ValueError: If it is no mapping.
+    """
+    try:
+        parsed = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        # Refused below, as text.
+        parsed = value
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
-        raise ValueError(f"`{name}` must be a mapping such as {_MAPPINGS[name]}, got {value!r}")
+        raise ValueError(f"`{name}` must be a mapping such as {_MAPPINGS.get(name, '{name: 1}')}, got {value!r}")
     return parsed
 
 
@@ -130,7 +138,7 @@ class StageArguments(CardArguments, WatchArguments):
         """Checks the values that the dataclass alone can judge."""
         CardArguments.__post_init__(self)
         WatchArguments.__post_init__(self)
-        self.config_overrides = _mapping(self.config_overrides, "config_overrides")
+        self.config_overrides = read_mapping(self.config_overrides, "config_overrides")
         _fraction(self.validation_split, "validation_split", upper_included=False)
         _fraction(self.lora_dropout, "lora_dropout", upper_included=False)
         if self.lora_rank is not None and self.lora_rank < 0:
@@ -302,7 +310,7 @@ class ClassifyArguments(StageArguments):
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
         if self.class_weights in (None, BALANCED):
             return
-        self.class_weights = _mapping(self.class_weights, "class_weights")
+        self.class_weights = read_mapping(self.class_weights, "class_weights")
         for label, weight in self.class_weights.items():
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
                 raise ValueError(f"`class_weights` must be positive numbers, got {weight!r} for {label!r}")

@@ -15,7 +15,7 @@ import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
-from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments
+from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments, read_mapping
 from kakehashi.training.processes import launched_processes
 from kakehashi.training.recipes import find_recipe, list_recipes
 
@@ -143,11 +143,8 @@ def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any
             raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
         return value
     if action.dest.endswith(("_kwargs", "_config")) and isinstance(value, str) and value.startswith("{"):
-        try:
-            # As in a recipe; Trainer itself would only read JSON.
-            return yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"`{action.dest}` must be a mapping such as {{name: 1}}, got {value!r}") from error
+        # As in a recipe; Trainer itself would only read JSON.
+        return read_mapping(value, action.dest)
     if action.dest == "fsdp" and str(value).lower() in ("true", "false"):
         # Declared as text, from the times when it held options.
         return str(value).lower() == "true"
