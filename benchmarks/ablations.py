@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from transformers import AutoTokenizer, get_scheduler, set_seed
 
 from kakehashi import KakehashiConfig, KakehashiForConditionalGeneration
+from kakehashi.training.bfloat16 import computes_bfloat16
 from kakehashi.training.collators import Seq2SeqCollator
 from kakehashi.training.console import notify
 from kakehashi.training.documents import load_rows
@@ -192,7 +193,7 @@ def train(
     batches = iterate_batches(data, variant, seed, num_steps)
     for _, batch in zip(range(num_steps), batches, strict=False):
         start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16("cpu")):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -259,16 +260,17 @@ def main(
     seeds: Annotated[int, typer.Option(help="Seeds of each variant.")] = 3,
     validation_rows: Annotated[int, typer.Option(help="Held-out pairs to measure.")] = 200,
     only: Annotated[list[str] | None, typer.Option(help="Only this variant; may be repeated.")] = None,
-    times: Annotated[Path | None, typer.Option(help="File of the measured seconds of a step; made if absent.")] = None,
+    times: Annotated[Path | None, typer.Option(help="Seconds of a step; what is absent is measured.")] = None,
 ) -> None:
     """Runs what is missing and prints the table."""
     torch.set_num_threads(1)
     names = only or list(VARIANTS)
     data = read_data(train_file, validation_file, tokenizer, validation_rows)
     times = times or output.with_suffix(".times.json")
-    if not times.exists():
-        times.write_text(json.dumps(time_variants(data, preset, list(VARIANTS)), indent=1), encoding="utf-8")
-    step_seconds: dict[str, float] = json.loads(times.read_text(encoding="utf-8"))
+    step_seconds: dict[str, float] = json.loads(times.read_text(encoding="utf-8")) if times.exists() else {}
+    if untimed := [name for name in names if name not in step_seconds]:
+        step_seconds |= time_variants(data, preset, untimed)
+        times.write_text(json.dumps(step_seconds, indent=1), encoding="utf-8")
     lines = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
     results = [json.loads(line) for line in lines]
     done = {(each["variant"], each["seed"]) for each in results}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from transformers import TrainingArguments, get_scheduler
 
-from kakehashi.training.optimizer import MuonAdamW, muon_adamw, split_parameters
+from kakehashi.training.optimizer import MuonAdamW, muon_adamw, orthogonalize, split_parameters
 
 
 def take_steps(model, optimizers, count, schedulers=()):
@@ -32,7 +32,8 @@ def test_blocks_go_to_muon_and_every_parameter_to_exactly_one_part(tiny_model):
     assert sorted(map(id, matrices + others)) == sorted(map(id, tiny_model.parameters()))
 
 
-def test_steps_equal_those_of_the_two_optimizers_side_by_side(tiny_model):
+def test_steps_equal_those_of_the_two_optimizers_side_by_side(tiny_model, monkeypatch):
+    monkeypatch.setattr("kakehashi.training.optimizer.computes_bfloat16", lambda device_type: True)
     model, reference = copy.deepcopy(tiny_model).train(), copy.deepcopy(tiny_model).train()
     ours = MuonAdamW(model, learning_rate=1e-2, weight_decay=0.1)
     matrices, others = split_parameters(reference)
@@ -42,6 +43,24 @@ def test_steps_equal_those_of_the_two_optimizers_side_by_side(tiny_model):
     take_steps(reference, [muon, adamw], 3)
     for parameter, expected in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(parameter, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
+def test_a_device_without_bfloat16_orthogonalizes_in_float32(shape, monkeypatch):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    results = {}
+    for computes in (True, False):
+        monkeypatch.setattr("kakehashi.training.optimizer.computes_bfloat16", lambda device_type, it=computes: it)
+        results[computes] = orthogonalize(matrix, (3.4445, -4.7750, 2.0315), steps=5, eps=1e-7)
+    assert (results[True].dtype, results[False].dtype) == (torch.bfloat16, torch.float32)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    # The iteration leaves singular values between 0.7 and 1.2, not at 1.
+    singular_values = torch.linalg.svdvals(results[False])
+    assert singular_values.min() > 0.5
+    assert singular_values.max() < 1.5
+    cosine = torch.nn.functional.cosine_similarity(results[False].flatten(), (left @ right).flatten(), dim=0)
+    assert cosine > 0.97
+    torch.testing.assert_close(results[True].float(), results[False], rtol=0, atol=0.05)
 
 
 def test_a_scheduler_reaches_both_parts(tiny_model):

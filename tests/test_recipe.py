@@ -51,6 +51,14 @@ def test_a_model_on_the_command_line_replaces_the_preset_of_the_recipe():
     assert (arguments.model, arguments.preset) == (None, "mini")
 
 
+@pytest.mark.parametrize("computes", [True, False])
+def test_bfloat16_is_left_out_with_a_word_on_a_processor_that_imitates_it(computes, monkeypatch, capsys):
+    monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: computes)
+    _, training_arguments = parse_recipe(InstructArguments, {**RECIPE, "bf16": True, "use_cpu": True})
+    assert training_arguments.bf16 is computes
+    assert ("computing in float32" in capsys.readouterr().err) is not computes
+
+
 def test_an_unknown_key_names_the_nearest_one():
     with pytest.raises(ValueError, match="`learning_rat` is not a recipe key; did you mean `learning_rate`"):
         parse_recipe(InstructArguments, {**RECIPE, "learning_rat": 1})

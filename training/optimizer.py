@@ -2,16 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 from transformers import TrainingArguments
+
+from kakehashi.training.bfloat16 import computes_bfloat16
 
 # The shipped recipes are tuned with this ratio.
 OTHERS_RATE = 0.5
+
+
+class Muon(torch.optim.Muon):
+    """`torch.optim.Muon`, in float32 where the device would only imitate the bfloat16 that torch's computes in."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Steps every matrix that has a gradient.
+
+        Args:
+            closure: Computes the loss again, for algorithms that need it. `None` in a Trainer.
+
+        Returns:
+            What the closure returned, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._step(matrix, matrix.grad, group)
+        return loss
+
+    def _step(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        momentum, buffer = group["momentum"], state["momentum_buffer"]
+        buffer.lerp_(gradient, 1 - momentum)
+        update = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
+        direction = orthogonalize(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        # The size that AdamW's steps have.
+        matrix.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonalize(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Brings all singular values of a matrix near 1 by Newton-Schulz iteration.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+
+    Args:
+        matrix: Of any shape [rows, columns].
+        coefficients: Of the odd polynomial of degree five that every singular value goes through in each step.
+        steps: Number of steps.
+        eps: Least norm that the matrix is divided by.
+
+    Returns:
+        Matrix of the same shape, in bfloat16 where the device computes in it and in float32 elsewhere.
+    """
+    linear, cubic, quintic = coefficients
+    is_tall = matrix.size(0) > matrix.size(1)
+    result = matrix.to(torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32)
+    result = result.T if is_tall else result
+    result = result / result.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = result @ result.T
+        polynomial = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
+        result = torch.addmm(result, polynomial, result, beta=linear)
+    return result.T if is_tall else result
 
 
 class MuonAdamW(Optimizer):
@@ -24,7 +89,7 @@ class MuonAdamW(Optimizer):
     Give it to any Trainer: `Trainer(..., optimizers=(MuonAdamW(model, learning_rate=1e-2), None))`.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Liu et al., "Muon is
-    Scalable for LLM Training", 2025, section 2.2, for the scale. The orthogonalisation is `torch.optim.Muon`'s.
+    Scalable for LLM Training", 2025, section 2.2, for the scale. The steps are `torch.optim.Muon`'s.
 
     Args:
         model: Its parameters that require gradients are optimized.

@@ -16,6 +16,8 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments, read_mapping
+from kakehashi.training.bfloat16 import computes_bfloat16
+from kakehashi.training.console import notify
 from kakehashi.training.processes import launched_processes
 from kakehashi.training.recipes import find_recipe, list_recipes
 
@@ -92,7 +94,7 @@ def parse_recipe(
             `preset` and `config_overrides`, and a `preset` that of its `model`.
 
     Returns:
-        The stage's arguments and Trainer's.
+        The stage's arguments and Trainer's. `bf16` is false on a processor that only imitates it, whatever was asked.
 
     Raises:
         ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, or there is no
@@ -110,6 +112,11 @@ def parse_recipe(
     if (values.get("bf16") or launched_processes() > 1) and not torch.accelerator.is_available():
         # Trainer takes bfloat16, and accelerate several processes, on processors only if told that these are meant.
         values.setdefault("use_cpu", True)
+    if values.get("bf16") and values.get("use_cpu") and not computes_bfloat16("cpu"):
+        notify(
+            "computing in float32: this processor has no instructions for bfloat16, which it would be far slower in"
+        )
+        values["bf16"] = False
     arguments, training_arguments = parser.parse_dict(values)
     return arguments, training_arguments
 

