@@ -226,6 +226,8 @@ class TokenLayout:
     max_length: int
 
     @classmethod
+    # The number of tokens and the longest piece are data, which a compiled graph cannot hold.
+    @torch.compiler.disable
     def of(
         cls, states: torch.Tensor, attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | None
     ) -> TokenLayout:
