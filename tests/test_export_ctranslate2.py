@@ -229,3 +229,20 @@ def test_an_exported_folder_is_not_exported_again(build_sharp_model, export, tmp
     export(build_sharp_model(SEQ2SEQ))
     with pytest.raises(ValueError, match="is exported already"):
         load_for_export(tmp_path / "export")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"architecture": "x86_64", "avx512_vnni": False, "avx_vnni": False}, "float32"),
+        ({"architecture": "x86_64", "avx512_vnni": True, "avx_vnni": False}, "int8_float32"),
+        ({"architecture": "arm64", "neon": True}, "int8_float32"),
+    ],
+)
+def test_eight_bits_are_computed_with_only_where_sums_of_them_are_exact(
+    build_sharp_model, tiny_tokenizer, tmp_path, monkeypatch, capabilities, expected
+):
+    export_model(build_sharp_model(SEQ2SEQ), tiny_tokenizer, tmp_path / "export", "ctranslate2", "int8")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    exported, _ = load_for_generation(tmp_path / "export", device="cpu")
+    assert exported.open_engine(inter_threads=1, intra_threads=1).compute_type == expected

@@ -157,7 +157,7 @@ def load_ctranslate2(
         config: The configuration in it.
         generation_config: The generation settings in it; `None` takes the defaults.
         device: `cpu` or `cuda`; `None` takes a GPU if there is one.
-        dtype: Number format to compute in; `None` keeps the stored one where the device has it.
+        dtype: Number format to compute in; `None` keeps the stored one where the device computes in it exactly.
 
     Raises:
         ValueError: If the package is missing, the device or the number format is, or the weights cannot be read.
@@ -174,12 +174,23 @@ def load_ctranslate2(
         raise ValueError(f"`dtype` must be one of {', '.join(supported)} for ctranslate2 on {chosen}, got {dtype}")
     num_workers = torch.get_num_threads() if chosen == "cpu" else 1
     engine = ctranslate2.Translator if config.is_encoder_decoder else ctranslate2.Generator
-    open_engine = partial(_open, engine, str(folder), device=chosen, compute_type=dtype or "default")
+    open_engine = partial(_open, engine, str(folder), device=chosen, compute_type=dtype or _compute_type(chosen))
     tokens = json.loads(next(folder.glob("*vocabulary.json")).read_text(encoding="utf-8"))
     try:
         return CTranslate2Model(config, generation_config or GenerationConfig(), open_engine, tokens, num_workers)
     except RuntimeError as error:
         raise ValueError(f"the weights of {folder} cannot be read: {error}") from error
+
+
+def _compute_type(device: str) -> str:
+    """Returns `default`, the stored format, unless an x86-64 processor would get sums of 8-bit products wrong.
+
+    Without VNNI instructions two neighbouring products meet in 16 bits and are cut off there. Weights stored in 8 bits
+    are then computed with in float32.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    is_exact = any(capabilities.get(name, True) for name in ("avx512_vnni", "avx_vnni"))
+    return "default" if device != "cpu" or is_exact else "float32"
 
 
 def _open(engine: Callable[..., Any], folder: str, **settings: Any) -> Any:
