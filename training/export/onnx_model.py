@@ -203,6 +203,8 @@ def load_onnx(
     # It counts the cores of the machine; torch's number also knows what the process was given.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # x86-64 processors without VNNI would cut off sums of 8-bit products; others compute as ever.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         exported = exporters.ExportedModel.from_pretrained(
             folder, device=device, local_files_only=True, session_options=options
