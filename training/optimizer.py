@@ -151,13 +151,11 @@ class MuonAdamW(Optimizer):
         Returns:
             What the closure returned, or None.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         matrices = self.param_groups[0]["params"] if self._cautious_decay else []
         before = [matrix.clone() for matrix in matrices]
-        for part in self.parts:
+        # The first part computes the loss, and with it the gradients of all.
+        loss = self.parts[0].step(closure)
+        for part in self.parts[1:]:
             part.step()
         rate = self.param_groups[0]["lr"] * self._cautious_decay
         for matrix, old in zip(matrices, before, strict=True):
