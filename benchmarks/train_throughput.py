@@ -1,17 +1,21 @@
 """Training throughput beside the peers: kakehashi, T5 v1.1, BART, Marian and T5Gemma of equal parameter count.
 
-    python benchmarks/train_throughput.py train.tsv.xz --tokenizer runs/tokenizer --preset mini --compile
+    python benchmarks/train_throughput.py train.tsv.xz --tokenizer runs/tokenizer --preset mini --compile model
 
 All of them learn from the same sentence pairs, in one process and in turns, so that a busy moment of the machine meets
-every one. A step is forward, backward and AdamW; what counts are real tokens, source and target, padding left out.
+every one. A step is forward, backward and AdamW; what counts are real tokens, source and target, padding left out, and
+the share that the operations they ask for are of what the device can do at its peak (MFU, see `training/flops.py`; of
+the peers by the rule of six operations for each weight and token).
 
     batches   what they are
     random    the pairs as they come, padded to the longest: what a plain Trainer with DataCollatorForSeq2Seq does
     grouped   pairs of about equal length together (`group_by_length`), padded to the longest
     packed    several pairs in a row, kept apart by segment ids: only kakehashi can
 
-With `--compile` each model runs compiled as well (`torch.compile`), on those of its batches that suit it best: packed
-for kakehashi, grouped for the peers. What compiling takes, some minutes for each, is not counted.
+With `--compile` models run compiled as well, on those of their batches that suit them best: packed for kakehashi,
+grouped for the peers; as one (`model`, which takes some minutes for each) or layer by layer (`layers`, as
+`compile_layers: true` in a recipe). The time of compiling is not counted. `--compile-only`, `--model` and
+`--precision` leave others out, where time is short. What does not fit into the memory of an accelerator is listed.
 """
 
 import os
@@ -19,6 +23,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,18 +39,36 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from kakehashi import KakehashiConfig, KakehashiForConditionalGeneration
 from kakehashi.training.collators import Seq2SeqCollator
+from kakehashi.training.compilation import compile_layers
 from kakehashi.training.documents import load_rows
 from kakehashi.training.examples import InstructionColumns, tokenize_instructions
+from kakehashi.training.flops import ModelFlops, Workload, peak_rate
 from kakehashi.training.packing import measure_sequences, pack_examples
+from kakehashi.training.throughput import count_batch
 from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 
 Batch = dict[str, torch.Tensor]
 COLUMNS = InstructionColumns(
     source_template=("Translate to Japanese: {en}", "Translate to English: {ja}"), target_template=("{ja}", "{en}")
 )
+OURS = "kakehashi"
 MAX_LENGTH = 128
 ROW_LENGTH = 256
 ROWS_READ = 20_000
+
+
+class Compilation(str, Enum):
+    """What is compiled by itself."""
+
+    model = "model"
+    layers = "layers"
+
+
+class Precision(str, Enum):
+    """What a step computes in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 @dataclass
@@ -55,10 +80,11 @@ class Contestant:
         kind: Kind of its batches.
         dtype: What it computes in.
         model: The model.
-        forward: The model itself, or compiled.
+        forward: The model itself, or what runs it compiled.
         optimizer: Its optimizer, shared with the other kinds of batches.
         batches: What it learns from, in turns.
-        rates: Real tokens per second of each measured round.
+        is_compiled: Whether the model or its layers are compiled.
+        seconds: Time of each measured round.
     """
 
     name: str
@@ -68,12 +94,24 @@ class Contestant:
     forward: Callable[..., Any]
     optimizer: torch.optim.Optimizer
     batches: list[Batch]
-    rates: list[float] = field(default_factory=list)
+    is_compiled: bool = False
+    seconds: list[float] = field(default_factory=list)
+
+    @cached_property
+    def work(self) -> Workload:
+        """What its batches ask for."""
+        counts = sum(count_batch(batch, is_encoder_decoder=True, is_generator=True) for batch in self.batches)
+        return Workload(*counts.tolist()[1:])
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether the model runs compiled."""
-        return self.forward is not self.model
+    def rate(self) -> float:
+        """Real tokens per second, source and target, in the median round."""
+        return (self.work.source_tokens + self.work.target_tokens) / statistics.median(self.seconds)
+
+    @property
+    def flops_per_second(self) -> float:
+        """Operations per second that the real tokens ask for, in the median round."""
+        return ModelFlops.of_model(self.model).training(self.work) / statistics.median(self.seconds)
 
 
 def make_batches(train_file: Path, tokenizer_dir: Path, batch_size: int, count: int) -> tuple[dict[str, Any], int]:
@@ -103,22 +141,16 @@ def make_batches(train_file: Path, tokenizer_dir: Path, batch_size: int, count: 
     return batches, len(tokenizer)
 
 
-def count_tokens(batch: Batch) -> int:
-    """Source and target tokens of a batch, padding left out."""
-    mask = batch["attention_mask"] if "attention_mask" in batch else batch["segment_ids"]
-    return int((mask > 0).sum() + (batch["labels"] != -100).sum())
-
-
-def build_models(preset: str, vocab_size: int) -> dict[str, PreTrainedModel]:
-    """Kakehashi of a preset, as the stages train it on packed rows, and its peers with as many parameters."""
+def build_model(name: str, preset: str, vocab_size: int) -> PreTrainedModel:
+    """Kakehashi of a preset, as the stages train it on packed rows, or a peer with as many parameters."""
     ours = KakehashiConfig.preset(preset, vocab_size=vocab_size)
+    if name == OURS:
+        model: PreTrainedModel = KakehashiForConditionalGeneration(ours)
+        model.set_attn_implementation("varlen")
+        return model.train()
+    model_class, configure = PEERS[name]
     target = count_parameters(KakehashiForConditionalGeneration, ours)
-    models: dict[str, PreTrainedModel] = {"kakehashi": KakehashiForConditionalGeneration(ours)}
-    models["kakehashi"].set_attn_implementation("varlen")
-    for name, (model_class, configure) in PEERS.items():
-        config = match_parameters(model_class, lambda width, configure=configure: configure(ours, width), target)
-        models[name] = model_class(config)
-    return {name: model.train() for name, model in models.items()}
+    return model_class(match_parameters(model_class, lambda width: configure(ours, width), target)).train()
 
 
 def step(contestant: Contestant, batch: Batch) -> None:
@@ -129,37 +161,41 @@ def step(contestant: Contestant, batch: Batch) -> None:
     loss.backward()
     contestant.optimizer.step()
     contestant.optimizer.zero_grad()
-    if device_type == "cuda":
-        torch.cuda.synchronize()
 
 
 def run_round(contestant: Contestant) -> float:
-    """Takes a step with each batch; returns real tokens per second."""
-    tokens = sum(count_tokens(batch) for batch in contestant.batches)
+    """Takes a step with each batch; returns the seconds."""
     start = time.perf_counter()
     for batch in contestant.batches:
         step(contestant, batch)
-    return tokens / (time.perf_counter() - start)
+    if contestant.model.device.type != "cpu":
+        torch.accelerator.synchronize()
+    return time.perf_counter() - start
 
 
 def show(contestants: list[Contestant]) -> None:
     """Prints the medians as a table, and our best beside the best of the peers."""
-    print("| model | parameters | batches | precision | | tokens/s |")
-    print("|---|---:|---|---|---|---:|")
-    for each in contestants:
+    print("| model | parameters | batches | precision | | tokens/s | MFU |")
+    print("|---|---:|---|---|---|---:|---:|")
+    peaks = [peak_rate(each.model.device, each.dtype) for each in contestants]
+    for each, peak in zip(contestants, peaks, strict=True):
         parameters = f"{each.model.num_parameters():,}"
         precision = str(each.dtype).removeprefix("torch.")
-        rate = statistics.median(each.rates)
         mode = "compiled" if each.is_compiled else "eager"
-        print(f"| {each.name} | {parameters} | {each.kind} | {precision} | {mode} | {rate:,.0f} |")
+        share = each.flops_per_second / peak.flops_per_second
+        print(f"| {each.name} | {parameters} | {each.kind} | {precision} | {mode} | {each.rate:,.0f} | {share:.1%} |")
+    for peak in dict.fromkeys(peaks):
+        print(f"\npeak for MFU: {peak.flops_per_second / 1e12:,.2f} TFLOP/s ({peak.source})")
     for is_compiled in sorted({each.is_compiled for each in contestants}):
         for kinds in (("random",), ("random", "grouped")):
             rivals = [each for each in contestants if is_compiled or not each.is_compiled]
-            ours = max(statistics.median(each.rates) for each in rivals if each.name == "kakehashi")
-            peers = [each for each in rivals if each.name != "kakehashi" and each.kind in kinds]
-            best = max(peers, key=lambda each: statistics.median(each.rates))
+            ours = max((each for each in rivals if each.name == OURS), key=lambda each: each.rate, default=None)
+            peers = [each for each in rivals if each.name != OURS and each.kind in kinds]
+            if ours is None or not peers:
+                continue
+            best = max(peers, key=lambda each: each.rate)
             mode = "eager or compiled" if is_compiled else "eager"
-            ratio = ours / statistics.median(best.rates)
+            ratio = ours.rate / best.rate
             print(f"\nkakehashi / best peer, {mode}, {' or '.join(kinds)} batches ({best.name}): {ratio:.2f}")
 
 
@@ -171,35 +207,58 @@ def main(
     batches: Annotated[int, typer.Option(help="Batches of each kind in a round.")] = 4,
     rounds: Annotated[int, typer.Option(help="Measured rounds.")] = 5,
     threads: Annotated[int, typer.Option(help="Threads of torch; 0 takes every core.")] = 0,
-    compile_models: Annotated[bool, typer.Option("--compile", help="Run compiled models as well.")] = False,
+    compilation: Annotated[Compilation | None, typer.Option("--compile", help="Run models compiled as well.")] = None,
+    compiled_names: Annotated[
+        list[str] | None, typer.Option("--compile-only", help="Compile only this model; may be repeated.")
+    ] = None,
+    model_names: Annotated[list[str] | None, typer.Option("--model", help="Only this model; may be repeated.")] = None,
+    precisions: Annotated[
+        list[Precision] | None, typer.Option("--precision", help="Only this precision; may be repeated.")
+    ] = None,
 ) -> None:
     """Measures and prints the table."""
+    for name in (*(model_names or ()), *(compiled_names or ())):
+        if name not in (OURS, *PEERS):
+            raise typer.BadParameter(f"a model must be one of {', '.join((OURS, *PEERS))}, got {name!r}")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     torch.manual_seed(0)
     drawn, vocab_size = make_batches(train_file, tokenizer, batch_size, batches)
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     contestants = []
-    for name, model in build_models(preset, vocab_size).items():
-        model.to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-        for kind, each in drawn.items():
-            if kind == "packed" and name != "kakehashi":
-                continue
-            moved = [{key: value.to(device) for key, value in batch.items()} for batch in each]
-            suits_best = kind == ("packed" if name == "kakehashi" else "grouped")
-            for dtype in (torch.float32, torch.bfloat16):
-                contestants.append(Contestant(name, kind, dtype, model, model, optimizer, moved))
-                if compile_models and suits_best:
-                    compiled = torch.compile(model)
-                    contestants.append(Contestant(name, kind, dtype, model, compiled, optimizer, moved))
+    for name in model_names or [OURS, *PEERS]:
+        suited = "packed" if name == OURS else "grouped"
+        compiles = compilation is not None and name in (compiled_names or [OURS, *PEERS])
+        for is_compiled in (False, True) if compiles else (False,):
+            model: Any = build_model(name, preset, vocab_size).to(device)
+            forward = model
+            if is_compiled and compilation is Compilation.layers:
+                compile_layers(model)
+            elif is_compiled:
+                forward = torch.compile(model)
+            optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+            kinds = [suited] if is_compiled else [kind for kind in drawn if kind != "packed" or name == OURS]
+            for kind, precision in product(kinds, precisions or list(Precision)):
+                moved = [{key: value.to(device) for key, value in batch.items()} for batch in drawn[kind]]
+                dtype = getattr(torch, precision.value)
+                contestants.append(Contestant(name, kind, dtype, model, forward, optimizer, moved, is_compiled))
     console = Console(stderr=True)
     start = time.perf_counter()
+    fitting = []
     for contestant in track(contestants, "warming up", console=console, transient=True):
-        run_round(contestant)
+        try:
+            # Twice: only then does the compiler know which sizes change.
+            run_round(contestant)
+            run_round(contestant)
+            fitting.append(contestant)
+        except torch.OutOfMemoryError:
+            contestant.optimizer.zero_grad()
+            torch.accelerator.empty_cache()
+            print(f"does not fit: {contestant.name}, {contestant.kind}, {contestant.dtype}")
+    contestants = fitting
     console.print(f"warmed up in {time.perf_counter() - start:.0f} s")
     for _ in track(range(rounds), "measuring", console=console, transient=True):
         for contestant in contestants:
-            contestant.rates.append(run_round(contestant))
+            contestant.seconds.append(run_round(contestant))
     show(contestants)
 
 

@@ -99,9 +99,7 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
         sin: As `cos`.
     """
     first, second = states.chunk(2, dim=-1)
-    rotated = states * cos + torch.cat((-second, first), dim=-1) * sin
-    # Autocast hands over bfloat16 states beside float32 angles: the product is rounded once, here.
-    return rotated.to(states.dtype)
+    return states * cos + torch.cat((-second, first), dim=-1) * sin
 
 
 class KakehashiRelativeBias(nn.Embedding):

@@ -49,7 +49,7 @@ from .positions_kakehashi import (
     look_up,
     positions_of_tokens,
 )
-from .varlen_kakehashi import register_varlen
+from .varlen_kakehashi import masks_touch_fewer_tiles, register_varlen
 
 register_varlen()
 
@@ -303,7 +303,8 @@ class KakehashiStack(KakehashiPreTrainedModel):
     ) -> TokenLayout | None:
         """The layout of the tokens without padding, where the attention implementation works on that.
 
-        States and weights that are asked for keep the shape of the batch, so then masks are used.
+        States and weights that are asked for keep the shape of the batch, so then masks are used; and so they are on
+        CUDA where rows are packed with many short segments, see `masks_touch_fewer_tiles`.
 
         Raises:
             ValueError: If the attention implementation can do neither.
@@ -329,6 +330,9 @@ class KakehashiStack(KakehashiPreTrainedModel):
             )
         if asked or (attention_mask is not None and attention_mask.ndim != 2):
             return None
+        is_packed_on_cuda = segment_ids is not None and segment_ids.is_cuda
+        if is_packed_on_cuda and not is_flash and masks_touch_fewer_tiles(segment_ids):
+            return None
         return TokenLayout.of(hidden_states, attention_mask, segment_ids)
 
     def bias_mask(self, mask: Any, hidden_states: torch.Tensor, seen: Any = 0) -> Any:
@@ -346,6 +350,11 @@ class KakehashiStack(KakehashiPreTrainedModel):
         if self.rotary_emb is None:
             return None
         cos, sin = self.rotary_emb(hidden_states, position_ids)
+        device_type = hidden_states.device.type
+        if torch.is_autocast_enabled(device_type):
+            # Queries and keys are in that dtype as well; turned in float32 they would take twice the memory traffic.
+            dtype = torch.get_autocast_dtype(device_type)
+            cos, sin = cos.to(dtype), sin.to(dtype)
         return cos[:, None], sin[:, None]
 
 

@@ -1,9 +1,10 @@
-"""The benchmarks of training run on a few pairs and say what they compare."""
+"""The benchmarks of training run on a few pairs and say what they compare; so does the bar for classifiers."""
 
 import json
 
 import pytest
 import torch
+import typer
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_throughput_is_compared_with_every_peer(load_benchmark, files, capsys):
             batches=1,
             rounds=1,
             threads=torch.get_num_threads(),
-            compile_models=True,
+            compilation=benchmark.Compilation.layers,
         )
     printed = capsys.readouterr().out
     for name in ("kakehashi", "T5 v1.1", "BART", "Marian", "T5Gemma"):
@@ -51,3 +52,23 @@ def test_an_ablation_repeats_no_run_and_shows_mean_and_spread(load_benchmark, fi
     runs = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
     assert [(run["variant"], run["seed"]) for run in runs] == [(name, seed) for seed in (0, 1) for name in names]
     assert "| baseline |" in capsys.readouterr().out
+
+
+def test_the_bar_for_classifiers_is_reached_from_every_kind_of_features(load_benchmark, files, tmp_path, capsys):
+    benchmark = load_benchmark("linear_svm")
+    rows = [("cat dog cat", "animal"), ("red blue red", "colour"), ("one two one", "number")] * 3
+    table = tmp_path / "rows.tsv"
+    table.write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows), encoding="utf-8")
+    benchmark.main([table, table], tokenizer=files[1])
+    printed = capsys.readouterr().out
+    assert "9 training rows, 9 test rows" in printed
+    for name in ("words", "characters", "within words", "tokens"):
+        line = next(line for line in printed.splitlines() if line.startswith(f"| {name} |"))
+        assert line.endswith("| 1.000 | 1.000 |")
+    with pytest.raises(typer.BadParameter, match="at least one training file and a test file, got 1 file"):
+        benchmark.main([table])
+
+
+def test_the_throughput_benchmark_refuses_a_model_it_does_not_know(load_benchmark, files):
+    with pytest.raises(typer.BadParameter, match=r"must be one of kakehashi, T5 v1.1.*got 'GPT'"):
+        load_benchmark("train_throughput").main(*files, model_names=["GPT"])

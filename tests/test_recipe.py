@@ -59,6 +59,11 @@ def test_bfloat16_is_left_out_with_a_word_on_a_processor_that_imitates_it(comput
     assert ("computing in float32" in capsys.readouterr().err) is not computes
 
 
+def test_only_one_way_of_compiling_is_taken():
+    with pytest.raises(ValueError, match="`compile_layers` must be false where `torch_compile` is true, got true"):
+        parse_recipe(InstructArguments, {**RECIPE, "compile_layers": True, "torch_compile": True})
+
+
 def test_an_unknown_key_names_the_nearest_one():
     with pytest.raises(ValueError, match="`learning_rat` is not a recipe key; did you mean `learning_rate`"):
         parse_recipe(InstructArguments, {**RECIPE, "learning_rat": 1})

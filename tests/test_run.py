@@ -235,6 +235,21 @@ def test_a_time_budget_ends_the_run_with_a_decayed_learning_rate(start):
     assert run.trainer.lr_scheduler.get_last_lr() == [0.0, 0.0]
 
 
+def test_layers_are_compiled_where_the_recipe_says_so_and_the_weights_are_the_same(start, reset, tmp_path):
+    plain, checkpoint = start(output_dir=str(tmp_path / "plain"))
+    train(plain, checkpoint)
+    expected = weights(plain)
+    reset()
+    # What is said to be compiled runs as it is: compiling takes half a minute.
+    with torch.compiler.set_stance("force_eager"):
+        compiled, checkpoint = start(output_dir=str(tmp_path / "compiled"), compile_layers=True)
+        assert all(layer._compiled_call_impl is not None for layer in compiled.model.model.encoder.layers)
+        train(compiled, checkpoint)
+        finish_run(compiled)
+    assert_equal_weights(weights(compiled), expected)
+    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "compiled").num_parameters() > 0
+
+
 def test_no_examples_are_refused(start, examples, monkeypatch):
     monkeypatch.setattr(Dataset, "__len__", lambda self: 0)
     with pytest.raises(ValueError, match="`train_files` must give at least one example, got none"):

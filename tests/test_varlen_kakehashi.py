@@ -151,3 +151,35 @@ def test_attention_dropout_is_refused(build_tiny_model):
     model.set_attn_implementation("varlen")
     with pytest.raises(ValueError, match=r"`attention_dropout` must be 0 .* got 0.1"):
         model(torch.tensor([[5, 6]]))
+
+
+def pack(rows, segments, length):
+    """Segment ids of rows that hold so many segments of about equal length."""
+    return (torch.arange(length) * segments // length + 1).expand(rows, length)
+
+
+@pytest.mark.parametrize(
+    ("segments", "length", "expected"), [(5, 256, True), (4, 256, False), (1, 64, False), (2, 128, True)]
+)
+def test_masks_are_chosen_where_segments_outnumber_the_tiles_of_a_row(segments, length, expected):
+    assert varlen.masks_touch_fewer_tiles(pack(3, segments, length)) is expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel runs on CUDA alone")
+@pytest.mark.parametrize("segments", [2, 30])
+@pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForMaskedLM])
+def test_packed_rows_on_cuda_agree_with_separate_masks_on_the_processor(build_tiny_model, model_class, segments):
+    model = build_tiny_model(model_class).train()
+    ids = torch.randint(4, model.config.vocab_size, (2, 256))
+    batch = {"input_ids": ids, "labels": ids, "segment_ids": pack(2, segments, 256)}
+    if model_class is KakehashiForConditionalGeneration:
+        batch["decoder_segment_ids"] = batch["segment_ids"]
+    expected, expected_gradients = loss_logits_gradients(model, batch, "sdpa")
+    model.cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        on_cuda = {name: each.cuda() for name, each in batch.items()}
+        outputs, gradients = loss_logits_gradients(model, on_cuda, "varlen")
+    torch.testing.assert_close(outputs.loss.cpu(), expected.loss, rtol=0.01, atol=0.01, check_dtype=False)
+    for name, gradient in gradients.items():
+        error = (gradient.cpu() - expected_gradients[name]).norm() / expected_gradients[name].norm()
+        assert error < 0.1, (name, error)

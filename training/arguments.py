@@ -101,6 +101,13 @@ class StageArguments(CardArguments, WatchArguments):
             "`optim`. The learning rate may be higher than that of AdamW alone."
         },
     )
+    compile_layers: bool = field(
+        default=False,
+        metadata={
+            "help": "Compile each layer of the model by itself, which takes seconds; `torch_compile` compiles all of "
+            "it as one, which takes minutes."
+        },
+    )
     lora_rank: int | None = field(
         default=None,
         metadata={

@@ -97,8 +97,8 @@ def parse_recipe(
         The stage's arguments and Trainer's. `bf16` is false on a processor that only imitates it, whatever was asked.
 
     Raises:
-        ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, or there is no
-            `output_dir`.
+        ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, two keys exclude each
+            other, or there is no `output_dir`.
     """
     given = _merge(recipe, overrides or {})
     kinds: Any = [stage, Seq2SeqTrainingArguments]
@@ -109,6 +109,8 @@ def parse_recipe(
     if not given.get("output_dir"):
         raise ValueError("`output_dir` must name the folder of the run, got nothing")
     values = {**TRAINING_DEFAULTS, **{key: _typed(parser, actions[key], value) for key, value in given.items()}}
+    if values.get("compile_layers") and values.get("torch_compile"):
+        raise ValueError("`compile_layers` must be false where `torch_compile` is true, got true")
     if (values.get("bf16") or launched_processes() > 1) and not torch.accelerator.is_available():
         # Trainer takes bfloat16, and accelerate several processes, on processors only if told that these are meant.
         values.setdefault("use_cpu", True)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import SequenceStageArguments, StageArguments
+from kakehashi.training.compilation import compile_layers
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.freezing import freeze_parts
 from kakehashi.training.optimizer import muon_adamw
@@ -63,6 +64,8 @@ def time_steps(
         freeze_parts(model, arguments)
         if isinstance(arguments, SequenceStageArguments):
             set_attention(model, arguments, training_arguments)
+        if arguments.compile_layers:
+            compile_layers(model)
         if training_arguments.gradient_checkpointing:
             # The older name goes with Transformers 6, the newer one came with 5.23.
             enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
