@@ -11,7 +11,6 @@
 Accuracy and macro-F1 on the test rows. It takes one processor seconds to minutes.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,16 +45,16 @@ def main(
     """Fits and prints the table."""
     if len(train_files) < 2:
         raise typer.BadParameter(f"give at least one training file and a test file, got {len(train_files)} file")
-    *training, test = (load_rows(str(file)) for file in train_files)
-    texts = [text for rows in training for text in rows[text_column]]
-    labels = [label for rows in training for label in rows[label_column]]
-    truth: Sequence[Any] = test[label_column]
+    *training, test = map(str, train_files)
+    (texts, labels), (test_texts, truth) = (
+        (list(rows[text_column]), list(rows[label_column])) for rows in (load_rows(training), load_rows(test))
+    )
     print(f"{len(texts):,} training rows, {len(truth):,} test rows\n")
     print("| features | number | accuracy | macro-F1 |")
     print("|---|---:|---:|---:|")
     for name, vectorizer in vectorizers(tokenizer and AutoTokenizer.from_pretrained(tokenizer)).items():
         classifier = make_pipeline(vectorizer, LinearSVC(C=1.0)).fit(texts, labels)
-        found = classifier.predict(test[text_column])
+        found = classifier.predict(test_texts)
         scores = accuracy_score(truth, found), f1_score(truth, found, average="macro")
         print(f"| {name} | {len(vectorizer.vocabulary_):,} | {scores[0]:.3f} | {scores[1]:.3f} |")
 

@@ -224,6 +224,10 @@ def main(
     torch.manual_seed(0)
     drawn, vocab_size = make_batches(train_file, tokenizer, batch_size, batches)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    moved = {
+        kind: [{key: value.to(device) for key, value in batch.items()} for batch in each]
+        for kind, each in drawn.items()
+    }
     contestants = []
     for name in model_names or [OURS, *PEERS]:
         suited = "packed" if name == OURS else "grouped"
@@ -236,11 +240,10 @@ def main(
             elif is_compiled:
                 forward = torch.compile(model)
             optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
-            kinds = [suited] if is_compiled else [kind for kind in drawn if kind != "packed" or name == OURS]
+            kinds = [suited] if is_compiled else [kind for kind in moved if kind != "packed" or name == OURS]
             for kind, precision in product(kinds, precisions or list(Precision)):
-                moved = [{key: value.to(device) for key, value in batch.items()} for batch in drawn[kind]]
                 dtype = getattr(torch, precision.value)
-                contestants.append(Contestant(name, kind, dtype, model, forward, optimizer, moved, is_compiled))
+                contestants.append(Contestant(name, kind, dtype, model, forward, optimizer, moved[kind], is_compiled))
     console = Console(stderr=True)
     start = time.perf_counter()
     fitting = []

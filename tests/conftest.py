@@ -216,6 +216,17 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def compiler():
+    """The compiler with nothing compiled yet; it is left so."""
+    import torch
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield torch._dynamo.utils.counters
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def load_benchmark(monkeypatch):
     """A function that imports a script of `benchmarks/` as Python does when it runs the script."""
     folder = Path(__file__).resolve().parent.parent / "benchmarks"

@@ -51,15 +51,12 @@ def with_cross_cache(model, cache):
 
 
 @pytest.fixture
-def compiled_decoding():
+def compiled_decoding(compiler):
     """Settings under which `generate` compiles its decoding steps, on a CPU too, into one graph without a break."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     # Tracing is what a model can break; generating machine code would take a minute.
     settings = CompileConfig(fullgraph=True, backend="eager", mode=None)
     settings._compile_all_devices = True
-    yield settings
-    torch._dynamo.reset()
+    return settings
 
 
 def test_compiled_decoding_with_a_static_cache_writes_the_same_through_one_graph(model_and_inputs, compiled_decoding):

@@ -7,14 +7,6 @@ from kakehashi.modeling import KakehashiForConditionalGeneration
 from kakehashi.training.compilation import compile_layers
 
 
-@pytest.fixture
-def compiler():
-    """The compiler with nothing compiled yet; it is left so."""
-    torch._dynamo.reset()
-    yield torch._dynamo.utils.counters
-    torch._dynamo.reset()
-
-
 def gradients(model, batch):
     """The loss, and the gradient of every parameter by name."""
     model.zero_grad()

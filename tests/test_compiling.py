@@ -31,15 +31,6 @@ def assert_same(found, expected, rtol=1e-4, atol=1e-5):
         torch.testing.assert_close(each, expected_gradient[name], rtol=rtol, atol=atol, check_dtype=False, msg=name)
 
 
-@pytest.fixture
-def compiler():
-    """The compiler with nothing compiled yet; it is left so."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield torch._dynamo.utils.counters
-    torch._dynamo.reset()
-
-
 # The encoder alone is a part of the first.
 @pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM])
 def test_a_training_step_compiles_into_one_graph_for_all_lengths(build_tiny_model, compiler, model_class):

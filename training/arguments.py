@@ -104,8 +104,8 @@ class StageArguments(CardArguments, WatchArguments):
     compile_layers: bool = field(
         default=False,
         metadata={
-            "help": "Compile each layer of the model by itself, which takes seconds; `torch_compile` compiles all of "
-            "it as one, which takes minutes."
+            "help": "Compile each layer of the model by itself, equal layers once; `torch_compile` compiles all of it "
+            "as one, which takes minutes."
         },
     )
     lora_rank: int | None = field(
