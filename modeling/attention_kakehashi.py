@@ -31,6 +31,12 @@ from .configuration_kakehashi import KakehashiConfig
 from .positions_kakehashi import rotate
 
 
+def product_dtype(states: torch.Tensor) -> torch.dtype:
+    """The dtype that matrix products of `states` are computed in: autocast's where that is on, else their own."""
+    device_type = states.device.type
+    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else states.dtype
+
+
 class KakehashiRMSNorm(nn.RMSNorm):
     """Divides by the root mean square of the last dimension and scales each feature (Zhang and Sennrich, 2019)."""
 
@@ -43,10 +49,8 @@ class KakehashiRMSNorm(nn.RMSNorm):
             weight = weight.to(x.dtype)
         normed = F.rms_norm(x, self.normalized_shape, weight, self.eps)
         # The linear layers that read this would each cast it for themselves.
-        device_type = x.device.type
-        if torch.is_autocast_enabled(device_type):
-            normed = normed.to(torch.get_autocast_dtype(device_type))
-        return normed
+        dtype = product_dtype(x)
+        return normed if normed.dtype == dtype else normed.to(dtype)
 
 
 def residual_linear(in_features: int, out_features: int) -> nn.Linear:
@@ -139,18 +143,17 @@ class KakehashiAttention(nn.Module):
         self.k_norm = KakehashiRMSNorm(config.head_dim, eps=config.rms_norm_eps)
 
     def project_queries(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Normalised queries `(batch, num_attention_heads, length, head_dim)` of `(batch, length, hidden_size)`."""
+        """Normalised queries `(batch, length, num_attention_heads, head_dim)` of `(batch, length, hidden_size)`."""
         queries = self.q_proj(hidden_states)
         if self.is_cross:
             queries = self.q_norm(queries)
         queries = queries.unflatten(-1, (-1, self.head_dim))
-        return (queries if self.is_cross else self.q_norm(queries)).transpose(1, 2)
+        return queries if self.is_cross else self.q_norm(queries)
 
     def project_keys_values(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised keys, and values, `(batch, num_key_value_heads, length, head_dim)`."""
+        """Normalised keys, and values, `(batch, length, num_key_value_heads, head_dim)`."""
         keys = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim)))
-        values = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        return keys, self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim))
 
     def attend(
         self,
@@ -160,13 +163,21 @@ class KakehashiAttention(nn.Module):
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Runs the chosen attention implementation and projects its context vectors back to the residual width."""
+        """Runs the chosen attention implementation and projects its context vectors back to the residual width.
+
+        Args:
+            queries: `(batch, length, num_attention_heads, head_dim)`.
+            keys: `(batch, num_key_value_heads, key_length, head_dim)`, as caches keep them.
+            values: As `keys`.
+            attention_mask: As for `forward`.
+            **kwargs: As for `forward`.
+        """
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
         context, weights = attention(
             self,
-            queries,
+            queries.transpose(1, 2),
             keys,
             values,
             attention_mask,
@@ -201,6 +212,7 @@ class KakehashiAttention(nn.Module):
         keys, values = self.project_keys_values(hidden_states)
         if position_embeddings is not None:
             queries, keys = rotate(queries, *position_embeddings), rotate(keys, *position_embeddings)
+        keys, values = keys.transpose(1, 2), values.transpose(1, 2)
         if past_key_values is not None:
             keys, values = past_key_values.update(keys, values, self.layer_idx)
         return self.attend(queries, keys, values, attention_mask, **kwargs)
@@ -238,7 +250,7 @@ class KakehashiCrossAttention(KakehashiAttention):
             # An offloaded cache keeps them in main memory; anywhere else this changes nothing.
             keys, values = layer.keys.to(queries.device), layer.values.to(queries.device)
         else:
-            keys, values = self.project_keys_values(encoder_hidden_states)
+            keys, values = (states.transpose(1, 2) for states in self.project_keys_values(encoder_hidden_states))
             if past_key_values is not None:
                 keys, values = past_key_values.cross_attention_cache.update(keys, values, self.layer_idx)
                 past_key_values.is_updated[self.layer_idx] = True

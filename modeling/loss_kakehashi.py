@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .attention_kakehashi import product_dtype
 from .configuration_kakehashi import KakehashiConfig
 from .packing_kakehashi import segment_starts
 
@@ -154,10 +155,9 @@ class TokenLoss:
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
         weight: Any = lm_head.weight
-        device_type = hidden_states.device.type
-        dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else weight.dtype
+        dtype = product_dtype(weight)
         hidden_states = hidden_states.to(dtype)
-        if device_type == "cpu":
+        if hidden_states.device.type == "cpu":
             total = CrossEntropyByPieces.apply(hidden_states, weight, labels)
         else:
             options = nn.LinearCrossEntropyOptions()

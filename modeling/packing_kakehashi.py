@@ -36,6 +36,8 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 from transformers.masking_utils import causal_mask_function, create_bidirectional_mask, create_causal_mask
 
+from .attention_kakehashi import product_dtype
+
 
 def check_packing(segment_ids: torch.Tensor | None, decoder_segment_ids: torch.Tensor | None) -> None:
     """Checks the segment ids of a batch, unless a compiler is tracing, which cannot read them.
@@ -134,10 +136,18 @@ def self_attention_mask(
     if segment_ids is not None:
         arguments.update(attention_mask=None, and_mask_function=_same_segment(segment_ids, segment_ids))
     if not is_causal:
-        return create_bidirectional_mask(**arguments)
+        return _in_numbers(create_bidirectional_mask(**arguments), config, hidden_states)
     if keep_causal_mask and segment_ids is None:
         arguments["and_mask_function"] = causal_mask_function
-    return create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
+    mask = create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
+    return _in_numbers(mask, config, hidden_states)
+
+
+def _in_numbers(mask: Any, config: PreTrainedConfig, hidden_states: torch.Tensor) -> Any:
+    # `scaled_dot_product_attention` would make numbers of the same mask in every layer anew.
+    if config._attn_implementation not in ("sdpa", "varlen") or mask is None:
+        return mask
+    return torch.zeros_like(mask, dtype=product_dtype(hidden_states)).masked_fill(~mask, -torch.inf)
 
 
 def _hides_nothing(config: PreTrainedConfig, hidden_states: torch.Tensor, past_key_values: Cache | None) -> bool:
@@ -173,13 +183,14 @@ def cross_attention_mask(
     if segment_ids is not None and encoder_segment_ids is not None:
         encoder_attention_mask = None
         same_segment = _same_segment(segment_ids, encoder_segment_ids)
-    return create_bidirectional_mask(
+    mask = create_bidirectional_mask(
         config=config,
         inputs_embeds=hidden_states,
         attention_mask=encoder_attention_mask,
         encoder_hidden_states=encoder_hidden_states,
         and_mask_function=same_segment,
     )
+    return _in_numbers(mask, config, hidden_states)
 
 
 def _same_segment(query_segments: torch.Tensor, key_segments: torch.Tensor) -> Any:
@@ -194,13 +205,12 @@ def add_bias(mask: torch.Tensor | None, bias: torch.Tensor) -> torch.Tensor:
     """A mask of numbers to add to attention scores: the bias, and very negative where the mask hides.
 
     Args:
-        mask: `(batch, 1, query_length, key_length)`, as `eager` or `sdpa` take it. `None` hides nothing.
+        mask: `(batch, 1, query_length, key_length)`, 0 to see and very negative to hide. `None` hides nothing.
         bias: `(1, num_attention_heads, query_length, key_length)`.
     """
     if mask is None:
         return bias
-    hidden = ~mask if mask.dtype == torch.bool else mask != 0
-    return bias.masked_fill(hidden, torch.finfo(bias.dtype).min)
+    return bias.masked_fill(mask != 0, torch.finfo(bias.dtype).min)
 
 
 @dataclass

@@ -76,30 +76,30 @@ class KakehashiRotaryEmbedding(nn.Module):
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines for the positions.
+        """Cosines and sines for the positions, of the angle's negative in the first half, as `rotate` takes them.
 
         Args:
             x: Any tensor of the dtype and device wanted.
             position_ids: `(batch or 1, length)`.
 
         Returns:
-            Two tensors `(batch or 1, length, head_dim)`.
+            Two tensors `(batch or 1, length, 1, head_dim)`, the same for all heads.
         """
-        angles = position_ids[:, :, None].float() * self.inv_freq.float()
-        angles = torch.cat((angles, angles), dim=-1)
+        angles = position_ids[:, :, None, None].float() * self.inv_freq.float()
+        angles = torch.cat((-angles, angles), dim=-1)
         return (angles.cos() * self.attention_scaling).to(x.dtype), (angles.sin() * self.attention_scaling).to(x.dtype)
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turns the pairs of `states`, `(batch, heads, length, head_dim)`, by the angles behind `cos` and `sin`.
+    """Turns the pairs of `states`, `(batch, length, heads, head_dim)`, by the angles behind `cos` and `sin`.
 
     Args:
         states: Queries or keys.
-        cos: `(batch or 1, 1, length, head_dim)`, the cosines of `KakehashiRotaryEmbedding` for all heads.
-        sin: As `cos`.
+        cos: `(batch or 1, length, 1, head_dim)`, the cosines of `KakehashiRotaryEmbedding`.
+        sin: As `cos`; negative for the first of each pair, from which the second is taken off.
     """
     first, second = states.chunk(2, dim=-1)
-    return states * cos + torch.cat((-second, first), dim=-1) * sin
+    return states * cos + torch.cat((second, first), dim=-1) * sin
 
 
 class KakehashiRelativeBias(nn.Embedding):

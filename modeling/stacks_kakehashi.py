@@ -32,7 +32,13 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 from transformers.utils.generic import is_flash_attention_requested, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention_kakehashi import KakehashiAttention, KakehashiCrossAttention, KakehashiRMSNorm, residual_linear
+from .attention_kakehashi import (
+    KakehashiAttention,
+    KakehashiCrossAttention,
+    KakehashiRMSNorm,
+    product_dtype,
+    residual_linear,
+)
 from .configuration_kakehashi import KakehashiConfig
 from .packing_kakehashi import (
     TokenLayout,
@@ -341,21 +347,20 @@ class KakehashiStack(KakehashiPreTrainedModel):
             return mask
         query_places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         key_places = query_places if mask is None else torch.arange(mask.shape[-1], device=hidden_states.device)
-        return add_bias(mask, self.relative_bias(query_places + seen, key_places).to(hidden_states.dtype))
+        return add_bias(mask, self.relative_bias(query_places + seen, key_places).to(product_dtype(hidden_states)))
 
     def embed_rotations(
         self, hidden_states: torch.Tensor, position_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Cosines and sines of the positions, `(batch or 1, 1, length, head_dim)`, where the model turns by them."""
+        """Cosines and sines of the positions, `(batch or 1, length, 1, head_dim)`, where the model turns by them.
+
+        In the dtype of queries and keys: turned in float32, these would take twice the memory traffic under autocast.
+        """
         if self.rotary_emb is None:
             return None
         cos, sin = self.rotary_emb(hidden_states, position_ids)
-        device_type = hidden_states.device.type
-        if torch.is_autocast_enabled(device_type):
-            # Queries and keys are in that dtype as well; turned in float32 they would take twice the memory traffic.
-            dtype = torch.get_autocast_dtype(device_type)
-            cos, sin = cos.to(dtype), sin.to(dtype)
-        return cos[:, None], sin[:, None]
+        dtype = product_dtype(hidden_states)
+        return cos.to(dtype), sin.to(dtype)
 
 
 def check_inputs(

@@ -140,7 +140,7 @@ def test_eager_and_sdpa_agree_forward_and_backward(build_tiny_model, model_class
 
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_the_fast_kernel_gets_a_flag_or_nothing_and_a_boolean_mask_only_for_padding(
+def test_the_fast_kernel_gets_a_flag_or_nothing_and_a_mask_only_for_padding(
     build_tiny_model, monkeypatch, mode, padded
 ):
     model = build_tiny_model(KakehashiForConditionalGeneration).train(mode == "train")
@@ -156,7 +156,7 @@ def test_the_fast_kernel_gets_a_flag_or_nothing_and_a_boolean_mask_only_for_padd
     mask = torch.tensor([[1] * 6, [1] * 4 + [0] * 2]) if padded else torch.ones(2, 6)
     model(input_ids=ids, attention_mask=mask, labels=ids[:, :4])
     encoder, decoder, cross = {calls[0]}, {calls[-2]}, {calls[-1]}
-    source_mask = torch.bool if padded else None
+    source_mask = torch.float32 if padded else None
     assert encoder == {(6, 6, source_mask, False)}
     assert decoder == {(4, 4, None, True)}
     assert cross == {(4, 6, source_mask, False)}

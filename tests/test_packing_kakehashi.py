@@ -3,8 +3,18 @@
 import pytest
 import torch
 
-from kakehashi.modeling import KakehashiForCausalLM, KakehashiForConditionalGeneration, KakehashiForMaskedLM
-from kakehashi.modeling.packing_kakehashi import TokenLayout, positions_in_segments, segment_starts
+from kakehashi.modeling import (
+    KakehashiConfig,
+    KakehashiForCausalLM,
+    KakehashiForConditionalGeneration,
+    KakehashiForMaskedLM,
+)
+from kakehashi.modeling.packing_kakehashi import (
+    TokenLayout,
+    positions_in_segments,
+    segment_starts,
+    self_attention_mask,
+)
 
 KINDS = ["rope", "relative_bias", "learned", "sinusoidal", "none"]
 SHAPES = [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
@@ -195,3 +205,15 @@ def test_masks_of_another_shape_are_refused(build_tiny_model):
     states = model.get_encoder()(ids)
     with pytest.raises(ValueError, match=r"`encoder_attention_mask` must be of shape .* \(1, 3\), got \(1, 2\)"):
         model(attention_mask=torch.ones(1, 2), encoder_outputs=states, decoder_input_ids=ids)
+
+
+@pytest.mark.parametrize(("is_autocast", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_masks_for_sdpa_are_numbers_of_the_dtype_of_queries_and_keys(is_autocast, dtype):
+    config = KakehashiConfig()
+    config._attn_implementation = "sdpa"
+    segment_ids = torch.tensor([[1, 1, 2, 0]])
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
+        mask = self_attention_mask(config, torch.zeros(1, 4, 8), None, segment_ids, is_causal=True)
+    hide = -torch.inf
+    expected = [[0, hide, hide, hide], [0, 0, hide, hide], [hide, hide, 0, hide], [hide, hide, hide, 0]]
+    torch.testing.assert_close(mask, torch.tensor(expected, dtype=dtype)[None, None])

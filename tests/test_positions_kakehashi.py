@@ -3,7 +3,7 @@
 import pytest
 import torch
 from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from kakehashi.modeling import (
     KakehashiConfig,
@@ -45,20 +45,21 @@ def test_the_score_of_two_rotated_vectors_depends_on_their_distance_alone(config
 
 
 def test_rotation_keeps_the_length_of_a_vector_and_leaves_position_zero_alone(config):
-    states = torch.randn(2, 6, 9, config.head_dim)
+    states = torch.randn(2, 9, 6, config.head_dim)
     turned = rotate(states, *KakehashiRotaryEmbedding(config)(states, torch.arange(9)[None]))
     torch.testing.assert_close(turned.norm(dim=-1), states.norm(dim=-1))
-    torch.testing.assert_close(turned[:, :, 0], states[:, :, 0])
+    torch.testing.assert_close(turned[:, 0], states[:, 0])
 
 
 def test_rotations_are_those_of_llama(config):
     llama = LlamaConfig(head_dim=config.head_dim, rope_parameters=config.rope_parameters)
     positions = torch.tensor([[0, 1, 2, 900], [0, 0, 3, 4]])
-    expected = LlamaRotaryEmbedding(llama)(torch.ones(1), positions)
-    for table, expected_table in zip(
-        KakehashiRotaryEmbedding(config)(torch.ones(1), positions), expected, strict=True
-    ):
-        torch.testing.assert_close(table, expected_table)
+    queries, keys = torch.randn(2, 4, 6, config.head_dim), torch.randn(2, 4, 2, config.head_dim)
+    tables = LlamaRotaryEmbedding(llama)(queries, positions)
+    expected = apply_rotary_pos_emb(queries, keys, *tables, unsqueeze_dim=2)
+    rotations = KakehashiRotaryEmbedding(config)(queries, positions)
+    for states, expected_states in zip((queries, keys), expected, strict=True):
+        torch.testing.assert_close(rotate(states, *rotations), expected_states)
 
 
 def test_linear_rope_scaling_stretches_positions():

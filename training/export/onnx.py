@@ -61,8 +61,8 @@ class EncoderGraph(nn.Module):
         pairs = [attention.project_keys_values(states) for attention in attentions]
         return {
             "last_hidden_state": states,
-            "cross_keys": torch.stack([keys for keys, _ in pairs], dim=1),
-            "cross_values": torch.stack([values for _, values in pairs], dim=1),
+            "cross_keys": torch.stack([keys.transpose(1, 2) for keys, _ in pairs], dim=1),
+            "cross_values": torch.stack([values.transpose(1, 2) for _, values in pairs], dim=1),
         }
 
 
