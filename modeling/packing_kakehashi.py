@@ -34,9 +34,12 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
-from transformers.masking_utils import causal_mask_function, create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 from .attention_kakehashi import product_dtype
+
+IMPLEMENTATIONS_WITH_SCORES = ("eager", "sdpa", "varlen")
+"""Implementations whose masks are numbers to add to the scores; `varlen` with masks is `sdpa`."""
 
 
 def check_packing(segment_ids: torch.Tensor | None, decoder_segment_ids: torch.Tensor | None) -> None:
@@ -130,24 +133,19 @@ def self_attention_mask(
     Returns:
         A mask, or `None` where nothing but a causal flag is needed.
     """
-    if attention_mask is None and not keep_causal_mask and _hides_nothing(config, hidden_states, past_key_values):
+    if attention_mask is None and segment_ids is None and _hides_nothing(config, hidden_states, past_key_values):
         return None
-    arguments: dict[str, Any] = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
     if segment_ids is not None:
-        arguments.update(attention_mask=None, and_mask_function=_same_segment(segment_ids, segment_ids))
-    if not is_causal:
-        return _in_numbers(create_bidirectional_mask(**arguments), config, hidden_states)
-    if keep_causal_mask and segment_ids is None:
-        arguments["and_mask_function"] = causal_mask_function
-    mask = create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
+        return _packed_mask(config, hidden_states, segment_ids, segment_ids, is_causal=is_causal)
+    arguments: dict[str, Any] = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
+    if is_causal:
+        mask = create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
+    else:
+        mask = create_bidirectional_mask(**arguments)
+    length = hidden_states.shape[1]
+    if mask is None and keep_causal_mask and length > 1:
+        mask = _causal_order(length, hidden_states.device)[None, None]
     return _in_numbers(mask, config, hidden_states)
-
-
-def _in_numbers(mask: Any, config: PreTrainedConfig, hidden_states: torch.Tensor) -> Any:
-    # `scaled_dot_product_attention` would make numbers of the same mask in every layer anew.
-    if config._attn_implementation not in ("sdpa", "varlen") or mask is None:
-        return mask
-    return torch.zeros_like(mask, dtype=product_dtype(hidden_states)).masked_fill(~mask, -torch.inf)
 
 
 def _hides_nothing(config: PreTrainedConfig, hidden_states: torch.Tensor, past_key_values: Cache | None) -> bool:
@@ -156,6 +154,46 @@ def _hides_nothing(config: PreTrainedConfig, hidden_states: torch.Tensor, past_k
     if past_key_values is None or hidden_states.shape[1] != 1 or past_key_values.is_compileable:
         return False
     return config._attn_implementation in ("eager", "sdpa")
+
+
+def _causal_order(length: int, device: torch.device) -> torch.Tensor:
+    places = torch.arange(length, device=device)
+    return places <= places[:, None]
+
+
+def _packed_mask(
+    config: PreTrainedConfig,
+    hidden_states: torch.Tensor,
+    query_segments: torch.Tensor,
+    key_segments: torch.Tensor,
+    *,
+    is_causal: bool = False,
+) -> Any:
+    # Padding counts as a segment of its own, so that no row of the softmax is empty.
+    if config._attn_implementation in IMPLEMENTATIONS_WITH_SCORES:
+        # Transformers would call a function of four indices through `torch.vmap`, and while that runs, as long as
+        # several layers take, the processor starts no kernel.
+        visible = query_segments[:, None, :, None] == key_segments[:, None, None, :]
+        if is_causal:
+            visible = visible & _causal_order(query_segments.shape[1], query_segments.device)
+        return _in_numbers(visible, config, hidden_states)
+
+    def same_segment(batch: Any, head: Any, query: Any, key: Any) -> Any:
+        return query_segments[batch, query] == key_segments[batch, key]
+
+    arguments: dict[str, Any] = {"config": config, "inputs_embeds": hidden_states, "and_mask_function": same_segment}
+    if is_causal:
+        return create_causal_mask(**arguments, attention_mask=None, past_key_values=None)
+    # Only the length of the keys is read.
+    keys = hidden_states.new_empty(1).expand(*key_segments.shape, 1)
+    return create_bidirectional_mask(**arguments, attention_mask=None, encoder_hidden_states=keys)
+
+
+def _in_numbers(mask: Any, config: PreTrainedConfig, hidden_states: torch.Tensor) -> Any:
+    # `scaled_dot_product_attention` would make numbers of the same booleans in every layer anew.
+    if config._attn_implementation not in IMPLEMENTATIONS_WITH_SCORES or mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=product_dtype(hidden_states)).masked_fill(~mask, -torch.inf)
 
 
 def cross_attention_mask(
@@ -179,26 +217,15 @@ def cross_attention_mask(
     Returns:
         A mask, or `None` where every token sees every other.
     """
-    same_segment = None
     if segment_ids is not None and encoder_segment_ids is not None:
-        encoder_attention_mask = None
-        same_segment = _same_segment(segment_ids, encoder_segment_ids)
+        return _packed_mask(config, hidden_states, segment_ids, encoder_segment_ids)
     mask = create_bidirectional_mask(
         config=config,
         inputs_embeds=hidden_states,
         attention_mask=encoder_attention_mask,
         encoder_hidden_states=encoder_hidden_states,
-        and_mask_function=same_segment,
     )
     return _in_numbers(mask, config, hidden_states)
-
-
-def _same_segment(query_segments: torch.Tensor, key_segments: torch.Tensor) -> Any:
-    # Padding counts as a segment of its own, so that no row of the softmax is empty.
-    def same_segment(batch: Any, head: Any, query: Any, key: Any) -> Any:
-        return query_segments[batch, query] == key_segments[batch, key]
-
-    return same_segment
 
 
 def add_bias(mask: torch.Tensor | None, bias: torch.Tensor) -> torch.Tensor:

@@ -345,9 +345,10 @@ class KakehashiStack(KakehashiPreTrainedModel):
         """The mask with relative biases added to it, where the model has them."""
         if self.relative_bias is None:
             return mask
-        query_places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
-        key_places = query_places if mask is None else torch.arange(mask.shape[-1], device=hidden_states.device)
-        return add_bias(mask, self.relative_bias(query_places + seen, key_places).to(product_dtype(hidden_states)))
+        length, device = hidden_states.shape[1], hidden_states.device
+        query_places = torch.arange(length, device=device) + seen
+        key_places = torch.arange(seen + length if mask is None else mask.shape[-1], device=device)
+        return add_bias(mask, self.relative_bias(query_places, key_places).to(product_dtype(hidden_states)))
 
     def embed_rotations(
         self, hidden_states: torch.Tensor, position_ids: torch.Tensor

@@ -217,3 +217,19 @@ def test_masks_for_sdpa_are_numbers_of_the_dtype_of_queries_and_keys(is_autocast
     hide = -torch.inf
     expected = [[0, hide, hide, hide], [0, 0, hide, hide], [hide, hide, 0, hide], [hide, hide, hide, 0]]
     torch.testing.assert_close(mask, torch.tensor(expected, dtype=dtype)[None, None])
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["rope", "relative_bias"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_a_finished_mask_of_four_dimensions_does_as_the_mask_it_stands_for(
+    build_tiny_model, dtype, kind, implementation
+):
+    model = build_tiny_model(KakehashiForMaskedLM, position_embedding_type=kind).eval()
+    model.set_attn_implementation(implementation)
+    ids, mask = torch.randint(4, 100, (2, 6)), torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    finished = mask[:, None, None].bool().expand(2, 1, 6, 6)
+    if dtype != torch.bool:
+        finished = torch.zeros(2, 1, 6, 6).masked_fill(~finished, -torch.inf)
+    expected = model(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=finished).logits, expected)
