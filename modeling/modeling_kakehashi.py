@@ -19,8 +19,9 @@ Every head keeps its blocks under `model`, under the same names, so weights move
     model.encoder.layers.N.{self_attn, mlp}
     model.decoder.layers.N.{self_attn, cross_attn, mlp}
 
-The blocks stand in `stacks_kakehashi.py` and `attention_kakehashi.py`, what they need to know of places in
-`positions_kakehashi.py` and `packing_kakehashi.py`, the loss in `loss_kakehashi.py`.
+The stacks are in `stacks_kakehashi.py`, what they are made of in `layers_kakehashi.py` and `attention_kakehashi.py`,
+what these need to know of places in `positions_kakehashi.py` and `packing_kakehashi.py`, the loss in
+`loss_kakehashi.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stacks: who sees whom, padding, caches, what is returned beside the states, checkpointing, initialisation."""
+"""The stacks: who sees whom, padding, caches, what is returned beside the states, initialisation."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from kakehashi.modeling import (
     KakehashiForConditionalGeneration,
     KakehashiModel,
 )
-from kakehashi.modeling.stacks_kakehashi import KakehashiDecoder, KakehashiDecoderLayer, KakehashiEncoderLayer
+from kakehashi.modeling.stacks_kakehashi import KakehashiDecoder
 
 SOURCE = torch.tensor([[10, 11, 12, 13, 14, 2]])
 TARGET = torch.tensor([[1, 20, 21, 22, 23]])
@@ -242,33 +242,6 @@ def test_padding_gets_no_attention(tiny_model):
         assert (weights[1, :, :, 2:] == 0).all()
 
 
-# The name that the oldest Transformers we support knows as well.
-@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
-@pytest.mark.parametrize("use_reentrant", [True, False])
-@pytest.mark.parametrize("model_class", [KakehashiForConditionalGeneration, KakehashiForCausalLM])
-def test_gradient_checkpointing_runs_layers_again_for_the_same_gradients(build_tiny_model, model_class, use_reentrant):
-    model = build_tiny_model(model_class, num_decoder_layers=2).train()
-    runs = []
-    for module in model.modules():
-        if isinstance(module, (KakehashiEncoderLayer, KakehashiDecoderLayer)):
-            module.mlp.register_forward_pre_hook(lambda *_: runs.append(1))
-    results = []
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
-        model.zero_grad()
-        runs.clear()
-        loss = model(input_ids=SOURCE, labels=SOURCE).loss
-        loss.backward()
-        results.append((loss, {name: parameter.grad for name, parameter in model.named_parameters()}, len(runs)))
-    (plain_loss, plain, plain_runs), (loss, gradients, checkpointed_runs) = results
-    assert checkpointed_runs == 2 * plain_runs
-    torch.testing.assert_close(loss, plain_loss)
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, plain[name])
-
-
-@torch.no_grad()
 @torch.no_grad()
 def test_an_embedding_is_a_row_of_its_weight_matrix(tiny_model):
     encoder = tiny_model.get_encoder()
