@@ -133,10 +133,10 @@ def self_attention_mask(
     Returns:
         A mask, or `None` where nothing but a causal flag is needed.
     """
-    if attention_mask is None and segment_ids is None and _hides_nothing(config, hidden_states, past_key_values):
-        return None
     if segment_ids is not None:
         return _packed_mask(config, hidden_states, segment_ids, segment_ids, is_causal=is_causal)
+    if attention_mask is None and _hides_nothing(config, hidden_states, past_key_values):
+        return None
     arguments: dict[str, Any] = {"config": config, "inputs_embeds": hidden_states, "attention_mask": attention_mask}
     if is_causal:
         mask = create_causal_mask(**arguments, past_key_values=past_key_values, position_ids=position_ids)
