@@ -153,7 +153,7 @@ def _hides_nothing(config: PreTrainedConfig, hidden_states: torch.Tensor, past_k
     # so by Transformers takes as long as a linear layer, at every token that is written.
     if past_key_values is None or hidden_states.shape[1] != 1 or past_key_values.is_compileable:
         return False
-    return config._attn_implementation in ("eager", "sdpa")
+    return config._attn_implementation in IMPLEMENTATIONS_WITH_SCORES
 
 
 def _causal_order(length: int, device: torch.device) -> torch.Tensor:
