@@ -1,17 +1,10 @@
 import pytest
-import torch
 from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments, T5Config
 
-from kakehashi.modeling import KakehashiForConditionalGeneration
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.packing import measure_sequences
-from kakehashi.training.sequence_stage import (
-    pack_for_training,
-    repeat_stream,
-    require_packable,
-    set_attention,
-)
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable
 
 
 @pytest.fixture
@@ -52,38 +45,3 @@ def test_only_models_that_keep_segments_apart_are_packed_for(tiny_config):
         ValueError, match=r"`packing` needs a model that keeps the examples .* got a model of type 't5'"
     ):
         require_packable(InstructArguments(packing=True), T5Config())
-
-
-def test_attention_is_what_the_recipe_says(build_tiny_model, training_arguments):
-    model = build_tiny_model(KakehashiForConditionalGeneration)
-    set_attention(model, InstructArguments(), training_arguments)
-    assert model.config._attn_implementation == "sdpa"
-    set_attention(model, InstructArguments(attn_implementation="varlen"), training_arguments)
-    assert model.config._attn_implementation == "varlen"
-    set_attention(model, InstructArguments(attn_implementation="eager", packing=True), training_arguments)
-    assert model.config._attn_implementation == "eager"
-    with pytest.raises(ValueError, match="`attn_implementation` 'nonsense' cannot be used"):
-        set_attention(model, InstructArguments(attn_implementation="nonsense"), training_arguments)
-
-
-@pytest.mark.parametrize(
-    ("device", "bf16", "dropout", "expected"),
-    [
-        ("cuda", True, 0.0, "varlen"),
-        ("cuda", False, 0.0, "sdpa"),
-        ("cuda", True, 0.1, "sdpa"),
-        ("cpu", False, 0.0, "varlen"),
-        ("cpu", False, 0.1, "sdpa"),
-        ("mps", True, 0.0, "sdpa"),
-    ],
-)
-def test_packed_rows_need_no_mask_where_attention_without_one_can_run(
-    build_tiny_model, device, bf16, dropout, expected
-):
-    class Arguments:
-        fp16 = False
-
-    Arguments.device, Arguments.bf16 = torch.device(device), bf16
-    model = build_tiny_model(KakehashiForConditionalGeneration, attention_dropout=dropout)
-    set_attention(model, InstructArguments(packing=True), Arguments())
-    assert model.config._attn_implementation == expected

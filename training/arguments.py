@@ -101,6 +101,13 @@ class StageArguments(CardArguments, WatchArguments):
             "`optim`. The learning rate may be higher than that of AdamW alone."
         },
     )
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={
+            "help": "How attention is computed: sdpa, eager, varlen, flex_attention or flash_attention_2. None means, "
+            "for a kakehashi model, varlen on a CPU and, where rows are packed, on a GPU in half precision; else sdpa."
+        },
+    )
     compile_layers: bool = field(
         default=False,
         metadata={
@@ -173,13 +180,6 @@ class SequenceStageArguments(StageArguments):
         metadata={
             "help": "Source tokens of a packed row, its target tokens follow from the data; None means twice the "
             "longest source, which leaves hardly a gap."
-        },
-    )
-    attn_implementation: str | None = field(
-        default=None,
-        metadata={
-            "help": "How attention is computed: sdpa, eager, varlen, flex_attention or flash_attention_2. None means "
-            "varlen for packed rows on a CPU and on a GPU in half precision, and sdpa otherwise."
         },
     )
     streaming: bool = field(

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from kakehashi.training.arguments import ClassifyArguments
+from kakehashi.training.attention import set_attention
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_classification
@@ -102,6 +103,7 @@ def train_classifier(
     # 5. The model: a pretrained encoder under a new head.
     model = start_model(AutoModelForSequenceClassification, config, arguments)
     adopt_special_ids(model, tokenizer)
+    set_attention(model, arguments, training_arguments)
 
     # 6. Train, then leave a complete folder.
     run = build_run(

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.attention import set_attention
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
@@ -28,7 +29,7 @@ from kakehashi.training.recovery import recovering
 from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.samples import AnswerSamples, check_samples, choose_questions
-from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable, set_attention
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 

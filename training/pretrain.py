@@ -17,6 +17,7 @@ from transformers import (
 
 from kakehashi.tokenization.chat import for_causal_lm
 from kakehashi.training.arguments import PretrainArguments
+from kakehashi.training.attention import set_attention
 from kakehashi.training.collators import CausalLMCollator, DenoisingCollator, MaskedLMCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_documents
@@ -26,7 +27,7 @@ from kakehashi.training.processes import first_process_first
 from kakehashi.training.recovery import recovering
 from kakehashi.training.run import build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
-from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable, set_attention
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 

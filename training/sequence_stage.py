@@ -1,13 +1,12 @@
-"""What pretraining and instruction tuning do alike with their examples: pack them, and choose how attention runs."""
+"""What pretraining and instruction tuning do alike with their examples: pack them, and repeat their streams."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArguments
+from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import SequenceStageArguments
@@ -77,38 +76,3 @@ def require_packable(arguments: SequenceStageArguments, config: PreTrainedConfig
             "`packing` needs a model that keeps the examples of a row apart by `segment_ids`, as kakehashi models do, "
             f"got a model of type {config.model_type!r}"
         )
-
-
-def set_attention(
-    model: PreTrainedModel, arguments: SequenceStageArguments, training_arguments: Seq2SeqTrainingArguments
-) -> None:
-    """Sets how a model computes attention while it trains.
-
-    Args:
-        model: Model to change in place.
-        arguments: `attn_implementation`, or `packing` where that is left out.
-        training_arguments: What the kernels depend on: device, precision, compilation.
-
-    Raises:
-        ValueError: If the implementation cannot be used.
-    """
-    chosen = arguments.attn_implementation
-    if chosen is None and arguments.packing and _can_run_varlen(model.config, training_arguments):
-        chosen = "varlen"
-    if chosen is None:
-        return
-    try:
-        model.set_attn_implementation(chosen)
-    except (ValueError, ImportError) as error:
-        raise ValueError(f"`attn_implementation` {chosen!r} cannot be used: {' '.join(str(error).split())}") from error
-
-
-def _can_run_varlen(config: PreTrainedConfig, training_arguments: Seq2SeqTrainingArguments) -> bool:
-    """Whether attention without masks can run: on a CPU by blocks, on CUDA by a kernel for half precision."""
-    if getattr(config, "position_embedding_type", "rope") == "relative_bias" or getattr(
-        config, "attention_dropout", 0
-    ):
-        return False
-    is_half = training_arguments.bf16 or training_arguments.fp16 or config.dtype in (torch.bfloat16, torch.float16)
-    device = training_arguments.device.type
-    return device == "cpu" or (device == "cuda" and is_half)

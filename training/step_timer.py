@@ -12,12 +12,12 @@ import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
-from kakehashi.training.arguments import SequenceStageArguments, StageArguments
+from kakehashi.training.arguments import StageArguments
+from kakehashi.training.attention import set_attention
 from kakehashi.training.compilation import compile_layers
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.freezing import freeze_parts
 from kakehashi.training.optimizer import muon_adamw
-from kakehashi.training.sequence_stage import set_attention
 from kakehashi.training.throughput import count_batch
 
 _MAX_STEPS = 20
@@ -62,8 +62,7 @@ def time_steps(
     with torch.random.fork_rng(devices=[]):
         model = auto_class.from_config(config).to(device).train()
         freeze_parts(model, arguments)
-        if isinstance(arguments, SequenceStageArguments):
-            set_attention(model, arguments, training_arguments)
+        set_attention(model, arguments, training_arguments)
         if arguments.compile_layers:
             compile_layers(model)
         if training_arguments.gradient_checkpointing:
