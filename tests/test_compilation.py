@@ -1,10 +1,13 @@
-"""Layers are compiled by themselves and share their graphs."""
+"""Layers are compiled by themselves, share their graphs, and on a CPU draw what they would draw uncompiled."""
+
+import shutil
 
 import pytest
 import torch
+import torch._inductor.config
 
 from kakehashi.modeling import KakehashiForConditionalGeneration
-from kakehashi.training.compilation import compile_layers
+from kakehashi.training.compilation import compile_layers, draw_like_eager
 
 
 def gradients(model, batch):
@@ -35,3 +38,22 @@ def test_layers_share_the_graphs_of_their_stack_and_keep_their_names(build_tiny_
     assert counts[0] == counts[1] > 0
     if implementation == "sdpa":
         assert counts[0] == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="code for a CPU is compiled by g++")
+def test_compiled_dropout_on_a_cpu_is_that_of_eager_code(compiler):
+    dropout, states = torch.nn.Dropout(0.5), torch.ones(64, 64)
+    compiled = torch.compile(dropout)
+    with torch._inductor.config.patch(fallback_random=False):
+        draw_like_eager(torch.device("cpu"))
+        torch.manual_seed(0)
+        expected = dropout(states)
+        torch.manual_seed(0)
+        assert torch.equal(compiled(states), expected)
+    assert compiler["stats"]["unique_graphs"] == 1
+
+
+def test_elsewhere_compiled_code_draws_as_it_would():
+    with torch._inductor.config.patch(fallback_random=False):
+        draw_like_eager(torch.device("cuda"))
+        assert not torch._inductor.config.fallback_random

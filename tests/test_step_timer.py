@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, Seq2SeqTrainingArguments
 
+from kakehashi.training import step_timer
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.step_timer import time_steps
@@ -30,3 +31,16 @@ def test_at_least_one_step_is_timed(tiny_config, tmp_path):
     training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
     timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, InstructArguments(), training_arguments, [BATCH], 0.0)
     assert timed.steps == 1
+
+
+@pytest.mark.parametrize(("compile_layers", "warm_up"), [(False, 1), (True, 6)])
+def test_compiling_is_over_before_the_clock_runs(tiny_config, tmp_path, monkeypatch, compile_layers, warm_up):
+    taken = []
+    monkeypatch.setattr(step_timer, "_step", lambda model, optimizer, batch, arguments: taken.append(batch))
+    monkeypatch.setattr(step_timer, "compile_layers", lambda model: None)
+    arguments = InstructArguments(compile_layers=compile_layers)
+    training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    batches = [{name: rows[:count] for name, rows in BATCH.items()} for count in (1, 2)]
+    timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, arguments, training_arguments, batches, 0.0)
+    assert timed.steps == 1
+    assert [len(batch["labels"]) for batch in taken[:-1]] == [1, 2, 1, 2, 1, 2][:warm_up]

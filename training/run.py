@@ -27,7 +27,7 @@ from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
 from kakehashi.training.checkpoints import find_damage, list_checkpoints, remove_leftovers
 from kakehashi.training.collators import CollateByEpoch
-from kakehashi.training.compilation import compile_layers
+from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.console import notify, quiet_library
 from kakehashi.training.curves import CurvePlotter
 from kakehashi.training.early_stopping import MetricGuard, make_early_stopping
@@ -127,6 +127,8 @@ def build_run(
     recipe = resolved_recipe(arguments, training_arguments)
     trained: Any = add_adapter(model, arguments)
     freeze_parts(trained, arguments)
+    if arguments.compile_layers or training_arguments.torch_compile:
+        draw_like_eager(training_arguments.device)
     if arguments.compile_layers:
         compile_layers(trained)
     _settle_arguments(arguments, training_arguments, has_validation=validation_dataset is not None)

@@ -14,13 +14,15 @@ from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.attention import set_attention
-from kakehashi.training.compilation import compile_layers
+from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.freezing import freeze_parts
 from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.throughput import count_batch
 
 _MAX_STEPS = 20
+# Layers are compiled anew when a second length comes, and again for lengths of another order of magnitude.
+_WARM_UP_STEPS, _COMPILING_STEPS = 1, 6
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class TimedSteps:
     """What a few steps took.
 
     Attributes:
-        steps: How many were timed, the first one, which warms up, left out.
+        steps: How many were timed, those that warm up and compile left out.
         seconds: Time of all of them.
         tokens: Real source and target tokens in them.
         flops: Operations that these asked for.
@@ -64,6 +66,7 @@ def time_steps(
         freeze_parts(model, arguments)
         set_attention(model, arguments, training_arguments)
         if arguments.compile_layers:
+            draw_like_eager(device)
             compile_layers(model)
         if training_arguments.gradient_checkpointing:
             # The older name goes with Transformers 6, the newer one came with 5.23.
@@ -71,7 +74,8 @@ def time_steps(
             enable(training_arguments.gradient_checkpointing_kwargs)
         optimizer = _make_optimizer(model, arguments, training_arguments)
         costs = ModelFlops.of_model(model).with_backward(model)
-        _step(model, optimizer, batches[0], training_arguments)
+        for step in range(_COMPILING_STEPS if arguments.compile_layers else _WARM_UP_STEPS):
+            _step(model, optimizer, batches[step % len(batches)], training_arguments)
         steps, tokens, flops = 0, 0, 0.0
         start = time.perf_counter()
         while steps < _MAX_STEPS and (not steps or time.perf_counter() - start < max_seconds):
