@@ -19,9 +19,9 @@ Every head keeps its blocks under `model`, under the same names, so weights move
     model.encoder.layers.N.{self_attn, mlp}
     model.decoder.layers.N.{self_attn, cross_attn, mlp}
 
-The stacks are in `stacks_kakehashi.py`, what they are made of in `layers_kakehashi.py` and `attention_kakehashi.py`,
-what these need to know of places in `positions_kakehashi.py` and `packing_kakehashi.py`, the loss in
-`loss_kakehashi.py`.
+What every class shares is in `pretrained_kakehashi.py`, the stacks are in `stacks_kakehashi.py`, what they are made of
+in `layers_kakehashi.py` and `attention_kakehashi.py`, what these need to know of places in `positions_kakehashi.py`
+and `packing_kakehashi.py`, the loss in `loss_kakehashi.py`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ from transformers.utils import can_return_tuple
 from .configuration_kakehashi import KakehashiConfig, Shape
 from .loss_kakehashi import TokenLoss, shift_left, shift_right
 from .packing_kakehashi import check_packing
-from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder, KakehashiPreTrainedModel
+from .pretrained_kakehashi import KakehashiPreTrainedModel
+from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder
 
 if TYPE_CHECKING:
     # Never run: `save_pretrained` takes along the files that such lines name, and a folder needs its pipelines.

@@ -13,7 +13,7 @@
 # limitations under the License.
 """The two stacks of layers.
 
-What every kakehashi class shares, what both stacks share, encoder, decoder; in this order.
+What both stacks share, encoder, decoder; in this order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
@@ -48,6 +47,7 @@ from .positions_kakehashi import (
     look_up,
     positions_of_tokens,
 )
+from .pretrained_kakehashi import KakehashiPreTrainedModel
 from .varlen_kakehashi import masks_touch_fewer_tiles, register_varlen
 
 register_varlen()
@@ -56,63 +56,18 @@ WIDTH_OF_PLAIN_WRITES = 169
 """Hidden size up to which a token's own row of the embedding cannot outweigh what the layers write."""
 
 
-class KakehashiPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation of every kakehashi class.
+class KakehashiStack(KakehashiPreTrainedModel):
+    """What encoder and decoder share: embedding and positions on the way in, layers, the final norm.
 
-    Linear weights start with variance 1 / fan_in, so that each sub-layer turns normalised features into features of
-    unit size; the projections that write into the residual stream start smaller by `sqrt(2 * layers of the stack)`,
+    The projections that write into the residual stream start smaller than others by `sqrt(2 * layers of the stack)`,
     so that depth does not blow it up (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019,
-    section 2.3). The embedding starts at `initializer_range`, small enough for a first loss near ln(vocab_size).
+    section 2.3).
 
     A token enters the stream by the row of the embedding that its own logit is measured by, and would start out
     predicting itself, the more the wider the model: the two rows' product grows with `sqrt(hidden_size)`. So past a
     width of `WIDTH_OF_PLAIN_WRITES` layers write larger by as much. A smaller embedding would do as well for the first
     loss, but learns more slowly.
     """
-
-    config: KakehashiConfig
-    config_class = KakehashiConfig
-    base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["KakehashiEncoderLayer", "KakehashiDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-
-    def __init__(self, config: KakehashiConfig, *args: Any, **kwargs: Any) -> None:
-        # A keyword override in `from_pretrained` reaches the configuration after its own check.
-        config.validate_architecture()
-        super().__init__(config, *args, **kwargs)
-
-    def mark_tied_weights_as_initialized(self, loading_info: Any) -> None:
-        """Marks the copies of tied weights as loaded, for the source of a tie is; but not a source that is missing.
-
-        The stacks hold the very embedding that is the source of their tie. Marked with them, it would pass for loaded
-        and stay empty where a checkpoint has no embedding, or has it under another name of the tie.
-        """
-        missing, ties = set(loading_info.missing_keys), self.all_tied_weights_keys
-        super().mark_tied_weights_as_initialized(loading_info)
-        for source in missing.intersection(ties.values()):
-            weight = self.get_parameter(source)
-            same = {name for name, tied_to in ties.items() if tied_to == source and self.get_parameter(name) is weight}
-            if same <= missing:
-                weight._is_hf_initialized = False  # type: ignore[attr-defined]
-                loading_info.missing_keys.add(source)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=module.in_features**-0.5)
-        elif isinstance(module, KakehashiLearnedPositions):
-            init.normal_(module.weight, mean=0.0, std=module.initial_std)
-
-
-class KakehashiStack(KakehashiPreTrainedModel):
-    """What encoder and decoder share: embedding and positions on the way in, layers, the final norm."""
 
     layer_class: type[nn.Module]
     is_causal: bool
