@@ -188,6 +188,13 @@ class KakehashiStack(KakehashiPreTrainedModel):
             return None
         return TokenLayout.of(hidden_states, attention_mask, segment_ids)
 
+    def norm_rows(self, hidden_states: torch.Tensor, layout: TokenLayout | None) -> torch.Tensor:
+        """The final norm, `(batch, length, hidden_size)`, of tokens in rows or laid out without padding.
+
+        Rows first: FSDP2 warns of an output that is a view, as rows of laid out tokens are. The norm of zeros is zero.
+        """
+        return self.norm(hidden_states if layout is None else layout.pad(hidden_states))
+
     def bias_mask(self, mask: Any, hidden_states: torch.Tensor, seen: Any = 0) -> Any:
         """The mask with relative biases added to it, where the model has them."""
         if self.relative_bias is None:
@@ -325,8 +332,7 @@ class KakehashiEncoder(KakehashiStack):
         position_embeddings = self.embed_rotations(hidden_states, position_ids)
         for layer in self.layers:
             hidden_states = layer(hidden_states, position_embeddings, mask, **kwargs)
-        hidden_states = self.norm(hidden_states)
-        return BaseModelOutput(last_hidden_state=hidden_states if layout is None else layout.pad(hidden_states))
+        return BaseModelOutput(last_hidden_state=self.norm_rows(hidden_states, layout))
 
 
 class KakehashiDecoder(KakehashiStack):
@@ -463,8 +469,6 @@ class KakehashiDecoder(KakehashiStack):
                 cross_lengths,
                 **kwargs,
             )
-        hidden_states = self.norm(hidden_states)
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=hidden_states if layout is None else layout.pad(hidden_states),
-            past_key_values=past_key_values,
+            last_hidden_state=self.norm_rows(hidden_states, layout), past_key_values=past_key_values
         )
