@@ -5,6 +5,7 @@
     features          what a text is taken apart into
     words             runs of letters and digits
     tokens            the entries of a vocabulary, one by one (with `--tokenizer`)
+    token pairs       the same, and every two that follow each other
     characters        runs of one to four characters
     within words      runs of two to five characters that cross no space
 
@@ -33,6 +34,14 @@ def vectorizers(tokenizer: Any | None) -> dict[str, TfidfVectorizer]:
     }
     if tokenizer is not None:
         found["tokens"] = TfidfVectorizer(sublinear_tf=True, analyzer=tokenizer.tokenize)
+        found["token pairs"] = TfidfVectorizer(
+            sublinear_tf=True,
+            tokenizer=tokenizer.tokenize,
+            token_pattern=None,
+            lowercase=False,
+            ngram_range=(1, 2),
+            min_df=2,
+        )
     return found
 
 

@@ -62,7 +62,7 @@ def test_the_bar_for_classifiers_is_reached_from_every_kind_of_features(load_ben
     benchmark.main([table, table], tokenizer=files[1])
     printed = capsys.readouterr().out
     assert "9 training rows, 9 test rows" in printed
-    for name in ("words", "characters", "within words", "tokens"):
+    for name in ("words", "characters", "within words", "tokens", "token pairs"):
         line = next(line for line in printed.splitlines() if line.startswith(f"| {name} |"))
         assert line.endswith("| 1.000 | 1.000 |")
     with pytest.raises(typer.BadParameter, match="at least one training file and a test file, got 1 file"):

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel, Seq2SeqTrainingArguments
 
 from kakehashi.modeling import KakehashiConfig
-from kakehashi.training.arguments import StageArguments
+from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 
 
 def set_attention(
@@ -45,5 +45,5 @@ def _should_run_varlen(
     device = training_arguments.device.type
     if device == "cuda":
         is_half = training_arguments.bf16 or training_arguments.fp16 or config.dtype in (torch.bfloat16, torch.float16)
-        return is_half and getattr(arguments, "packing", False)
+        return is_half and isinstance(arguments, SequenceStageArguments) and arguments.packing
     return device == "cpu"
