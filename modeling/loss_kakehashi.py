@@ -24,7 +24,7 @@ from torch import nn
 
 from .attention_kakehashi import product_dtype
 from .configuration_kakehashi import KakehashiConfig
-from .packing_kakehashi import segment_starts
+from .packing_kakehashi import rounded_size, segment_starts
 
 LOGITS_AT_ONCE = 2**24
 """Logits of one piece of the loss on a CPU: few enough to stay near the processor, enough to keep its cores busy."""
@@ -152,6 +152,10 @@ class TokenLoss:
         """
         has_label = labels != -100
         hidden_states, labels = hidden_states[has_label], labels[has_label]
+        filler = rounded_size(len(labels), hidden_states) - len(labels)
+        if filler:
+            hidden_states = torch.cat((hidden_states, hidden_states.new_zeros(filler, hidden_states.shape[-1])))
+            labels = F.pad(labels, (0, filler), value=-100)
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
         weight: Any = lm_head.weight
@@ -196,7 +200,7 @@ class CrossEntropyByPieces(torch.autograd.Function):
             ctx: Keeps the gradients.
             states: `(positions, hidden_size)`, in the dtype of the products.
             weight: `(vocab_size, hidden_size)`, in the dtype of its gradient.
-            labels: `(positions,)`, each an entry of the vocabulary.
+            labels: `(positions,)`, each an entry of the vocabulary; behind them -100 where a position does not count.
         """
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         states_gradient = torch.empty_like(states)
@@ -210,13 +214,15 @@ class CrossEntropyByPieces(torch.autograd.Function):
         pieces = zip(states.split(size), labels.split(size), states_gradient.split(size), strict=True)
         for piece, wanted, gradient in pieces:
             logits = torch.mm(piece, transposed, out=room[: len(piece)])
-            at_labels = (torch.arange(len(wanted), device=wanted.device), wanted)
-            largest, of_labels = logits.amax(dim=-1).float(), logits[at_labels].float()
+            counted = int((wanted != -100).sum())
+            at_labels = (torch.arange(counted, device=wanted.device), wanted[:counted])
+            largest, of_labels = logits[:counted].amax(dim=-1).float(), logits[at_labels].float()
             errors = torch.softmax(logits, dim=-1, out=logits)
             # The denominator is that of the largest probability, which is far from nothing.
-            losses = largest - errors.amax(dim=-1).float().log() - of_labels
+            losses = largest - errors[:counted].amax(dim=-1).float().log() - of_labels
             total += losses.sum()
             errors[at_labels] = torch.expm1(-losses).to(errors.dtype)
+            errors[counted:] = 0
             torch.mm(errors, projection, out=gradient)
             if weight_gradient is not None:
                 weight_gradient += torch.mm(errors.t(), piece, out=weight_room)

@@ -32,15 +32,20 @@ from math import ceil
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from .attention_kakehashi import eager_attention_forward
+from .packing_kakehashi import rounded_size
 
 SHORTEST_BLOCK = 16
 """Length up to which segments are not told apart: below it, more blocks cost more than padding."""
+
+LENGTH_STEP = 8
+"""Lengths of blocks are multiples of this, so that few shapes recur from batch to batch, see `rounded_size`."""
 
 LONGEST_WRITTEN_OUT = 256
 """Length up to which attention written out is preferred to torch's kernel on a CPU in half precision, whose backward
@@ -164,6 +169,8 @@ class SegmentBlocks:
                                                        b . .
                                                        c c .
 
+    In half precision blocks are a little longer, and hold a few segments of padding alone, see `rounded_size`.
+
     Attributes:
         slots: `(tokens,)`, the place of each token when all blocks stand end to end.
         shapes: Segments of each block and places of each of them.
@@ -173,34 +180,41 @@ class SegmentBlocks:
     shapes: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, lengths: torch.Tensor, groups: list[torch.Tensor]) -> SegmentBlocks:
+    def of(cls, lengths: torch.Tensor, groups: list[torch.Tensor], states: torch.Tensor) -> SegmentBlocks:
         """The blocks of segments.
 
         Args:
             lengths: `(segments,)`, tokens of each.
             groups: Which segments are in each block.
+            states: `(tokens, heads, head_dim)`, for their device and dtype.
         """
-        shapes = [(len(group), max(1, int(lengths[group].max()))) for group in groups]
+        shapes = []
+        for group in groups:
+            longest = max(1, int(lengths[group].max()))
+            shapes.append((rounded_size(len(group), states), longest + -longest % LENGTH_STEP))
         ends = list(accumulate(count * length for count, length in shapes))
         first_slots = torch.empty_like(lengths)
         for group, (count, length), end in zip(groups, shapes, ends, strict=True):
-            first_slots[group] = torch.arange(end - count * length, end, length, device=lengths.device)
+            first_slots[group] = torch.arange(end - count * length, end, length, device=lengths.device)[: len(group)]
         first_tokens = lengths.cumsum(dim=0) - lengths
         moves = (first_slots - first_tokens).repeat_interleave(lengths)
         return cls(moves + torch.arange(len(moves), device=lengths.device), shapes)
 
     def spread(self, states: torch.Tensor) -> list[torch.Tensor]:
-        """`(tokens, heads, head_dim)` to a block `(segments, heads, length, head_dim)` for each group."""
+        """`(tokens + filler, heads, head_dim)` to a block `(segments, heads, length, head_dim)` for each group."""
         sizes = [count * length for count, length in self.shapes]
-        places = states.new_zeros(sum(sizes), *states.shape[1:]).index_copy(0, self.slots, states)
+        places = states.new_zeros(sum(sizes), *states.shape[1:])
+        places = places.index_copy(0, self.slots, states[: len(self.slots)])
         return [
             block.unflatten(0, shape).transpose(1, 2)
             for block, shape in zip(places.split(sizes), self.shapes, strict=True)
         ]
 
-    def collect(self, blocks: list[torch.Tensor]) -> torch.Tensor:
-        """Blocks `(segments, length, heads, head_dim)` to `(tokens, heads, head_dim)`."""
-        return torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.slots)
+    def collect(self, blocks: list[torch.Tensor], filler: int) -> torch.Tensor:
+        """Blocks `(segments, length, heads, head_dim)` to `(tokens + filler, heads, head_dim)`."""
+        ends = blocks[0].new_zeros(filler, *blocks[0].shape[2:])
+        states = torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.slots)
+        return torch.cat((states, ends)) if filler else states
 
 
 # Blocks differ from batch to batch in number and shape; `torch.compile` would compile anew for each.
@@ -222,7 +236,8 @@ def _attend_by_blocks(
     doublings = torch.maximum(query_lengths, key_lengths).clamp(min=SHORTEST_BLOCK).log2().ceil().long()
     counts = doublings.bincount().tolist()
     groups = list(doublings.argsort(stable=True).split([count for count in counts if count]))
-    query_blocks, key_blocks = SegmentBlocks.of(query_lengths, groups), SegmentBlocks.of(key_lengths, groups)
+    query_blocks = SegmentBlocks.of(query_lengths, groups, query)
+    key_blocks = SegmentBlocks.of(key_lengths, groups, key)
     blocks = zip(groups, query_blocks.spread(query), key_blocks.spread(key), key_blocks.spread(value), strict=True)
     contexts = []
     for group, queries, keys, values in blocks:
@@ -232,13 +247,14 @@ def _attend_by_blocks(
             # What hides the later tokens of a segment hides the padding behind it as well.
             hidden = (places > places[:, None])[None, None]
         else:
-            hidden = (places >= key_lengths[group, None])[:, None, None]
+            of_segments = F.pad(key_lengths[group], (0, len(keys) - len(group)))
+            hidden = (places >= of_segments[:, None])[:, None, None]
         mask = queries.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(queries.dtype).min)
         attend: Callable[..., Any] = sdpa_attention_forward
         if queries.dtype != torch.float32 and length <= LONGEST_WRITTEN_OUT:
             attend = eager_attention_forward
         contexts.append(attend(module, queries, keys, values, mask, scaling=scaling)[0])
-    return query_blocks.collect(contexts)
+    return query_blocks.collect(contexts, len(query) - len(query_blocks.slots))
 
 
 def register_varlen() -> None:

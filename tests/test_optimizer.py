@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import AdamW, Muon
 from transformers import TrainingArguments, get_scheduler
 
-from kakehashi.training.optimizer import MuonAdamW, muon_adamw, orthogonalize, split_parameters
+from kakehashi.training.optimizer import MuonAdamW, muon_adamw, orthogonalize, split_parameters, stackable
 
 
 def take_steps(model, optimizers, count, schedulers=()):
@@ -61,6 +61,31 @@ def test_a_device_without_bfloat16_orthogonalizes_in_float32(shape, monkeypatch)
     cosine = torch.nn.functional.cosine_similarity(results[False].flatten(), (left @ right).flatten(), dim=0)
     assert cosine > 0.97
     torch.testing.assert_close(results[True].float(), results[False], rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (48, 16), (16, 48)])
+def test_several_matrices_are_orthogonalized_as_each_by_itself(shape):
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    arguments = {"coefficients": (3.4445, -4.7750, 2.0315), "steps": 5, "eps": 1e-7}
+    together = orthogonalize(matrices, **arguments)
+    for matrix, result in zip(matrices, together, strict=True):
+        alone = orthogonalize(matrix, **arguments)
+        assert alone.dtype == result.dtype
+        torch.testing.assert_close(result.float(), alone.float(), rtol=0, atol=0.02)
+
+
+def test_matrices_of_one_shape_stand_together_up_to_a_size(monkeypatch):
+    monkeypatch.setattr("kakehashi.training.optimizer.STACKED", 40)
+    small, wide, large = [torch.empty(4, 4) for _ in range(5)], [torch.empty(2, 8)], [torch.empty(7, 7)] * 2
+    half = torch.empty(4, 4, dtype=torch.bfloat16)
+    groups = stackable([small[0], *wide, *small[1:], half, *large])
+    assert [[tuple(matrix.shape) for matrix in group] for group in groups] == [
+        *([(4, 4)] * 2, [(4, 4)] * 2, [(4, 4)]),
+        [(2, 8)],
+        [(4, 4)],
+        *([(7, 7)], [(7, 7)]),
+    ]
+    assert [id(matrix) for group in groups[:3] for matrix in group] == [id(matrix) for matrix in small]
 
 
 def test_a_scheduler_reaches_both_parts(tiny_model):

@@ -8,10 +8,14 @@ from kakehashi.modeling import (
     KakehashiForCausalLM,
     KakehashiForConditionalGeneration,
     KakehashiForMaskedLM,
+    loss_kakehashi,
+    packing_kakehashi,
+    varlen_kakehashi,
 )
 from kakehashi.modeling.packing_kakehashi import (
     TokenLayout,
     positions_in_segments,
+    rounded_size,
     segment_starts,
     self_attention_mask,
 )
@@ -136,6 +140,49 @@ def test_positions_restart_and_starts_are_found():
     segments = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [0, 1, 2, 2, 3, 3, 3]])
     assert positions_in_segments(segments).tolist() == [[0, 1, 2, 0, 1, 0, 0], [0, 0, 0, 1, 0, 1, 2]]
     assert segment_starts(segments).int().tolist() == [[1, 0, 0, 1, 0, 0, 0], [0, 1, 1, 0, 1, 0, 0]]
+
+
+def test_sizes_are_few_in_half_precision_on_a_cpu_and_as_they_are_elsewhere():
+    states = torch.empty(1, dtype=torch.bfloat16)
+    sizes = torch.arange(1, 5000).tolist()
+    rounded = [rounded_size(size, states) for size in sizes]
+    assert all(0 <= new - size <= max(3, size / 16) for size, new in zip(sizes, rounded, strict=True))
+    assert len({new for new in rounded if 1024 < new <= 2048}) == 16
+    assert [rounded_size(size, torch.empty(1)) for size in sizes] == sizes
+    assert [rounded_size(size, torch.empty(1, dtype=torch.bfloat16, device="meta")) for size in sizes] == sizes
+    assert rounded_size(0, states) == 0
+
+
+@pytest.mark.parametrize("model_class", SHAPES)
+@pytest.mark.parametrize("chunked", [True, False])
+def test_rounding_sizes_up_changes_neither_loss_nor_gradients(build_tiny_model, monkeypatch, model_class, chunked):
+    model = build_tiny_model(model_class, chunked_loss=chunked).train()
+    model.set_attn_implementation("varlen")
+    ids = torch.randint(4, 100, (2, 9))
+    segments = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 0, 0], [1, 2, 2, 2, 2, 2, 3, 3, 0]])
+    batch = {"input_ids": ids, "labels": ids.masked_fill(segments == 0, -100), "segment_ids": segments}
+    if model_class is KakehashiForConditionalGeneration:
+        batch["decoder_segment_ids"] = segments
+    results, sizes = [], []
+
+    def count(size, states):
+        sizes.append(size)
+        return rounded_size(size, states) if not results else size
+
+    for module in (packing_kakehashi, varlen_kakehashi, loss_kakehashi):
+        monkeypatch.setattr(module, "rounded_size", count)
+    for _ in range(2):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(**batch).loss
+        loss.backward()
+        results.append((loss.detach(), [parameter.grad.clone() for parameter in model.parameters()]))
+    # Tokens and labels of two rows, and five segments.
+    assert {15, 5} <= set(sizes)
+    (loss, gradients), (expected_loss, expected_gradients) = results
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-3, atol=0)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=0.05, atol=1e-3)
 
 
 @pytest.mark.parametrize(

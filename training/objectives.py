@@ -164,18 +164,12 @@ def corrupt_spans(
             f"the tokenizer has {len(sentinel_token_ids)}: cut documents shorter, raise `mean_noise_span_length` "
             f"({mean_noise_span_length}) or train the tokenizer with more sentinels."
         )
-    span_lengths = _split_randomly(num_noise_tokens, num_spans, generator)
-    # One kept run before, between and after the spans; only the outer two may be empty.
-    kept_lengths = _split_randomly(len(document) - num_noise_tokens + 2, num_spans + 1, generator)
-    kept_lengths[[0, -1]] -= 1
+    cut, span_lengths = _draw_spans(len(document), num_noise_tokens, num_spans, generator)
+    # Where each span begins among the tokens that are cut out.
+    first = np.cumsum(span_lengths) - span_lengths
     sentinels = np.asarray(sentinel_token_ids[:num_spans], dtype=np.int64)
-    starts = np.cumsum(kept_lengths[:-1]) + np.cumsum(span_lengths) - span_lengths
-    is_noise = np.zeros(len(document) + 1, dtype=np.int64)
-    is_noise[starts] += 1
-    np.subtract.at(is_noise, starts + span_lengths, 1)
-    cut = np.cumsum(is_noise[:-1]).astype(bool)
-    source = np.insert(document[~cut], np.cumsum(kept_lengths[:-1]), sentinels)
-    target = np.insert(document[cut], np.cumsum(span_lengths) - span_lengths, sentinels)
+    source = np.insert(np.delete(document, cut), cut[first] - first, sentinels)
+    target = np.insert(document[cut], first, sentinels)
     return np.append(source, eos_token_id), np.append(target, eos_token_id)
 
 
@@ -210,6 +204,7 @@ def mask_tokens(
     mask_token_id: int,
     regular_token_ids: Ids,
     mlm_probability: float = 0.3,
+    mlm_span_length: float = 1.0,
     mask_fraction: float = 0.8,
     random_fraction: float = 0.1,
 ) -> tuple[Ids, Ids]:
@@ -221,6 +216,12 @@ def mask_tokens(
         input_ids  the small <mask> did not run because green was tired </s>
         labels      .   .     dog    .   .  run    .     it    .    .    .
 
+    With a span length of 1.5 the same 3 tokens lie in 2 spans, each of which is masked, exchanged or kept whole.
+    Where a name is several tokens, those that were left would give the hidden ones away; so they are hidden together:
+
+        input_ids  the small <mask> <mask> not run because it was tired </s>
+        labels      .   .     dog    did    .   .   .       .  was  .    .
+
     Exactly `round(mlm_probability * regular)` tokens are chosen, and at least one, so that no sequence is without a
     label. Special tokens are never chosen and never put in.
 
@@ -230,6 +231,7 @@ def mask_tokens(
         mask_token_id: Id of `<mask>`.
         regular_token_ids: All ids that are not special, ascending, shape (number of them,).
         mlm_probability: Fraction of the regular tokens to choose, above 0 and at most 1.
+        mlm_span_length: Average tokens that are chosen in a row, at least 1; at 1 each token is chosen by itself.
         mask_fraction: Of the chosen ones, how many become `<mask>`, on average.
         random_fraction: How many become a random regular token, on average; the rest stay as they are.
 
@@ -241,9 +243,12 @@ def mask_tokens(
 
     Source:
         "BERT" (Devlin et al., 2019), section 3.1, with the 30 % that "Should You Mask 15 % in Masked Language
-        Modeling?" (Wettig et al., 2023) found better; there the number chosen varies, here it is exact.
+        Modeling?" (Wettig et al., 2023) found better; there the number chosen varies, here it is exact. Spans as in
+        "SpanBERT" (Joshi et al., 2020), section 3.1, where they start at whole words; ours start at any token.
     """
     _require_fraction("mlm_probability", mlm_probability)
+    if mlm_span_length < 1:
+        raise ValueError(f"`mlm_span_length` must be at least 1, but it is {mlm_span_length}.")
     if min(mask_fraction, random_fraction) < 0 or mask_fraction + random_fraction > 1:
         raise ValueError(
             "`mask_fraction` and `random_fraction` must not be negative and sum to at most 1, "
@@ -254,10 +259,16 @@ def mask_tokens(
     if not len(regular):
         raise ValueError(f"A sequence to be masked must hold a token that is not special, but it is {input_ids}.")
     num_chosen = max(1, round(mlm_probability * len(regular)))
-    chosen = generator.choice(regular, num_chosen, replace=False)
+    if mlm_span_length == 1:
+        chosen = generator.choice(regular, num_chosen, replace=False)
+        span_lengths = np.ones(num_chosen, dtype=np.int64)
+    else:
+        num_spans = _count_spans(num_chosen, len(regular), mlm_span_length)
+        positions, span_lengths = _draw_spans(len(regular), num_chosen, num_spans, generator)
+        chosen = regular[positions]
     labels = np.full_like(input_ids, IGNORED_LABEL)
     labels[chosen] = input_ids[chosen]
-    fate = generator.random(num_chosen)
+    fate = np.repeat(generator.random(len(span_lengths)), span_lengths)
     masked, randomised = chosen[fate < mask_fraction], chosen[fate >= 1 - random_fraction]
     input_ids[masked] = mask_token_id
     input_ids[randomised] = generator.choice(regular_token_ids, len(randomised))
@@ -285,9 +296,24 @@ def _count_noise(inputs_length: int, noise_density: float, mean_noise_span_lengt
     if mean_noise_span_length < 1:
         raise ValueError(f"`mean_noise_span_length` must be at least 1, but it is {mean_noise_span_length}.")
     num_noise_tokens = min(max(round(inputs_length * noise_density), 1), max(inputs_length - 1, 1))
-    num_spans = max(round(num_noise_tokens / mean_noise_span_length), 1)
-    # Spans that do not touch need a kept token between each two.
-    return num_noise_tokens, min(num_spans, inputs_length - num_noise_tokens + 1)
+    return num_noise_tokens, _count_spans(num_noise_tokens, inputs_length, mean_noise_span_length)
+
+
+def _count_spans(num_noise_tokens: int, length: int, mean_span_length: float) -> int:
+    """Returns how many spans hold the tokens; those that do not touch need a kept token between each two."""
+    return min(max(round(num_noise_tokens / mean_span_length), 1), length - num_noise_tokens + 1)
+
+
+def _draw_spans(length: int, num_noise_tokens: int, num_spans: int, generator: np.random.Generator) -> tuple[Ids, Ids]:
+    """Returns the positions that spans cover, ascending, and the length of each span.
+
+    No two spans touch; all ways to place them so are equally likely.
+    """
+    span_lengths = _split_randomly(num_noise_tokens, num_spans, generator)
+    # One kept run before, between and after the spans; only the outer two may be empty.
+    kept_lengths = _split_randomly(length - num_noise_tokens + 2, num_spans + 1, generator)
+    kept_lengths[[0, -1]] -= 1
+    return np.repeat(np.cumsum(kept_lengths[:-1]), span_lengths) + np.arange(num_noise_tokens), span_lengths
 
 
 def _split_randomly(total: int, num_parts: int, generator: np.random.Generator) -> Ids:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from transformers import TrainingArguments
 
@@ -16,9 +17,12 @@ from kakehashi.training.bfloat16 import computes_bfloat16
 # The shipped recipes are tuned with this ratio.
 OTHERS_RATE = 0.5
 
+# Numbers of the matrices that Muon multiplies at once: 32 MiB in bfloat16.
+STACKED = 2**24
+
 
 class Muon(torch.optim.Muon):
-    """`torch.optim.Muon`, in float32 where the device would only imitate the bfloat16 that torch's computes in."""
+    """`torch.optim.Muon`, many matrices at a time, and in float32 where bfloat16 would only be imitated."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -35,48 +39,72 @@ class Muon(torch.optim.Muon):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    self._step(matrix, matrix.grad, group)
+            for matrices in stackable([matrix for matrix in group["params"] if matrix.grad is not None]):
+                self._step(matrices, group)
         return loss
 
-    def _step(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[matrix]
+    def _step(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        updates = [self._follow_momentum(matrix, group) for matrix in matrices]
+        # A matrix by itself stays one, as those that are spread over devices must.
+        together = torch.stack(updates) if len(updates) > 1 else updates[0]
+        direction = orthogonalize(together, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        # The size that AdamW's steps have.
+        size = group["lr"] * 0.2 * math.sqrt(max(matrices[0].shape))
+        for matrix, step in zip(matrices, direction if len(updates) > 1 else [direction], strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(step, alpha=-size)
+
+    def _follow_momentum(self, matrix: Tensor, group: dict[str, Any]) -> Tensor:
+        gradient, state = matrix.grad, self.state[matrix]
+        assert gradient is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(gradient)
         momentum, buffer = group["momentum"], state["momentum_buffer"]
         buffer.lerp_(gradient, 1 - momentum)
-        update = gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
-        direction = orthogonalize(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        # The size that AdamW's steps have.
-        matrix.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+        return gradient.lerp(buffer, momentum) if group["nesterov"] else buffer
 
 
-def orthogonalize(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Brings all singular values of a matrix near 1 by Newton-Schulz iteration.
+def stackable(matrices: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Groups matrices that can be multiplied together: of one shape, no more of them than `STACKED` numbers.
+
+    Args:
+        matrices: Those that are spread over devices are each in a group of its own.
+    """
+    groups: dict[Any, list[list[Tensor]]] = {}
+    for matrix in matrices:
+        alike = id(matrix) if isinstance(matrix, DTensor) else (matrix.shape, matrix.dtype, matrix.device)
+        parts = groups.setdefault(alike, [[]])
+        if parts[-1] and (len(parts[-1]) + 1) * matrix.numel() > STACKED:
+            parts.append([])
+        parts[-1].append(matrix)
+    return [part for parts in groups.values() for part in parts]
+
+
+def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Brings all singular values of a matrix, or of each of several, near 1 by Newton-Schulz iteration.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
 
     Args:
-        matrix: Of any shape [rows, columns].
+        matrices: Of any shape `(rows, columns)` or `(matrices, rows, columns)`.
         coefficients: Of the odd polynomial of degree five that every singular value goes through in each step.
         steps: Number of steps.
-        eps: Least norm that the matrix is divided by.
+        eps: Least norm that a matrix is divided by.
 
     Returns:
-        Matrix of the same shape, in bfloat16 where the device computes in it and in float32 elsewhere.
+        As `matrices`, in bfloat16 where the device computes in it and in float32 elsewhere.
     """
     linear, cubic, quintic = coefficients
-    is_tall = matrix.size(0) > matrix.size(1)
-    result = matrix.to(torch.bfloat16 if computes_bfloat16(matrix.device.type) else torch.float32)
-    result = result.T if is_tall else result
-    result = result / result.norm().clamp(min=eps)
+    is_tall = matrices.size(-2) > matrices.size(-1)
+    result = matrices.to(torch.bfloat16 if computes_bfloat16(matrices.device.type) else torch.float32)
+    result = result.mT if is_tall else result
+    result = result / result.norm(dim=(-2, -1), keepdim=True).clamp(min=eps)
+    add_product = torch.addmm if result.ndim == 2 else torch.baddbmm
     for _ in range(steps):
-        gram = result @ result.T
-        polynomial = torch.addmm(gram, gram, gram, beta=cubic, alpha=quintic)
-        result = torch.addmm(result, polynomial, result, beta=linear)
-    return result.T if is_tall else result
+        gram = result @ result.mT
+        polynomial = add_product(gram, gram, gram, beta=cubic, alpha=quintic)
+        result = add_product(result, polynomial, result, beta=linear)
+    return result.mT if is_tall else result
 
 
 class MuonAdamW(Optimizer):
