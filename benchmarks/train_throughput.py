@@ -3,9 +3,10 @@
     python benchmarks/train_throughput.py train.tsv.xz --tokenizer runs/tokenizer --preset mini --compile model
 
 All of them learn from the same sentence pairs, in one process and in turns, so that a busy moment of the machine meets
-every one. A step is forward, backward and AdamW; what counts are real tokens, source and target, padding left out, and
-the share that the operations they ask for are of what the device can do at its peak (MFU, see `training/flops.py`; of
-the peers by the rule of six operations for each weight and token).
+every one. No batch comes twice, as in training: what has been computed once may be faster the second time, because
+oneDNN keeps a kernel for each shape that it has met. A step is forward, backward and AdamW; what counts are real
+tokens, source and target, padding left out, and the share that the operations they ask for are of what the device can
+do at its peak (MFU, see `training/flops.py`; of the peers by the rule of six operations for each weight and token).
 
     batches   what they are
     random    the pairs as they come, padded to the longest: what a plain Trainer with DataCollatorForSeq2Seq does
@@ -55,6 +56,8 @@ OURS = "kakehashi"
 MAX_LENGTH = 128
 ROW_LENGTH = 256
 ROWS_READ = 20_000
+# Only in the second round does the compiler know which sizes change.
+WARM_UP = 2
 
 
 class Compilation(str, Enum):
@@ -82,7 +85,7 @@ class Contestant:
         model: The model.
         forward: The model itself, or what runs it compiled.
         optimizer: Its optimizer, shared with the other kinds of batches.
-        batches: What it learns from, in turns.
+        rounds: The batches of each round; the first `WARM_UP` are not measured.
         is_compiled: Whether the model or its layers are compiled.
         seconds: Time of each measured round.
     """
@@ -93,35 +96,53 @@ class Contestant:
     model: PreTrainedModel
     forward: Callable[..., Any]
     optimizer: torch.optim.Optimizer
-    batches: list[Batch]
+    rounds: list[list[Batch]]
     is_compiled: bool = False
     seconds: list[float] = field(default_factory=list)
 
     @cached_property
-    def work(self) -> Workload:
-        """What its batches ask for."""
-        counts = sum(count_batch(batch, is_encoder_decoder=True, is_generator=True) for batch in self.batches)
-        return Workload(*counts.tolist()[1:])
+    def work(self) -> list[Workload]:
+        """What the batches of each measured round ask for."""
+        counts = [
+            sum(count_batch(batch, is_encoder_decoder=True, is_generator=True) for batch in batches)
+            for batches in self.rounds[WARM_UP:]
+        ]
+        return [Workload(*each.tolist()[1:]) for each in counts]
 
     @property
     def rate(self) -> float:
         """Real tokens per second, source and target, in the median round."""
-        return (self.work.source_tokens + self.work.target_tokens) / statistics.median(self.seconds)
+        return self._median(lambda work: work.source_tokens + work.target_tokens)
 
     @property
     def flops_per_second(self) -> float:
         """Operations per second that the real tokens ask for, in the median round."""
-        return ModelFlops.of_model(self.model).training(self.work) / statistics.median(self.seconds)
+        return self._median(ModelFlops.of_model(self.model).training)
+
+    def _median(self, measure: Callable[[Workload], float]) -> float:
+        return statistics.median(
+            measure(work) / seconds for work, seconds in zip(self.work, self.seconds, strict=True)
+        )
 
 
 def make_batches(train_file: Path, tokenizer_dir: Path, batch_size: int, count: int) -> tuple[dict[str, Any], int]:
-    """Returns so many batches of each kind, of about as many tokens, and the entries of the vocabulary."""
+    """Returns so many batches of each kind, of about as many tokens, and the entries of the vocabulary.
+
+    Raises:
+        typer.BadParameter: If there are too few pairs for them.
+    """
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     rows = load_rows(str(train_file))
-    rows = rows.shuffle(seed=0).select(range(min(ROWS_READ, len(rows))))
+    rows = rows.shuffle(seed=0).select(range(min(max(ROWS_READ, count * batch_size), len(rows))))
     examples = tokenize_instructions(
         rows, tokenizer, columns=COLUMNS, max_source_length=MAX_LENGTH, max_target_length=MAX_LENGTH
     )
+    # Some rows more, because those of a packed batch are rounded to whole ones.
+    if len(examples) < 1.1 * count * batch_size:
+        raise typer.BadParameter(
+            f"{count} batches of {batch_size} need {1.1 * count * batch_size:,.0f} examples, but {train_file} has "
+            f"{len(examples):,}: ask for fewer `--batches` or `--rounds`"
+        )
     packed = pack_examples(examples, measure_sequences("input_ids", "labels"), ROW_LENGTH).rows
     per_row = len(examples) / len(packed)
     orders = {
@@ -163,10 +184,10 @@ def step(contestant: Contestant, batch: Batch) -> None:
     contestant.optimizer.zero_grad()
 
 
-def run_round(contestant: Contestant) -> float:
-    """Takes a step with each batch; returns the seconds."""
+def run_round(contestant: Contestant, number: int) -> float:
+    """Takes a step with each batch of a round; returns the seconds."""
     start = time.perf_counter()
-    for batch in contestant.batches:
+    for batch in contestant.rounds[number]:
         step(contestant, batch)
     if contestant.model.device.type != "cpu":
         torch.accelerator.synchronize()
@@ -222,10 +243,13 @@ def main(
             raise typer.BadParameter(f"a model must be one of {', '.join((OURS, *PEERS))}, got {name!r}")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     torch.manual_seed(0)
-    drawn, vocab_size = make_batches(train_file, tokenizer, batch_size, batches)
+    drawn, vocab_size = make_batches(train_file, tokenizer, batch_size, batches * (WARM_UP + rounds))
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     moved = {
-        kind: [{key: value.to(device) for key, value in batch.items()} for batch in each]
+        kind: [
+            [{key: value.to(device) for key, value in batch.items()} for batch in each[start : start + batches]]
+            for start in range(0, len(each), batches)
+        ]
         for kind, each in drawn.items()
     }
     contestants = []
@@ -249,9 +273,8 @@ def main(
     fitting = []
     for contestant in track(contestants, "warming up", console=console, transient=True):
         try:
-            # Twice: only then does the compiler know which sizes change.
-            run_round(contestant)
-            run_round(contestant)
+            for number in range(WARM_UP):
+                run_round(contestant, number)
             fitting.append(contestant)
         except torch.OutOfMemoryError:
             contestant.optimizer.zero_grad()
@@ -259,9 +282,9 @@ def main(
             print(f"does not fit: {contestant.name}, {contestant.kind}, {contestant.dtype}")
     contestants = fitting
     console.print(f"warmed up in {time.perf_counter() - start:.0f} s")
-    for _ in track(range(rounds), "measuring", console=console, transient=True):
+    for number in track(range(rounds), "measuring", console=console, transient=True):
         for contestant in contestants:
-            contestant.seconds.append(run_round(contestant))
+            contestant.seconds.append(run_round(contestant, WARM_UP + number))
     show(contestants)
 
 

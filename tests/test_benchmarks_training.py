@@ -39,6 +39,16 @@ def test_throughput_is_compared_with_every_peer(load_benchmark, files, capsys):
     assert "kakehashi / best peer, eager or compiled, random or grouped batches" in printed
 
 
+def test_no_batch_comes_twice_and_too_few_pairs_are_refused(load_benchmark, files):
+    benchmark = load_benchmark("train_throughput")
+    batches, _ = benchmark.make_batches(*files, batch_size=8, count=4)
+    assert {kind: len(each) for kind, each in batches.items()} == {"random": 4, "grouped": 4, "packed": 4}
+    places = [batch["input_ids"].data_ptr() for batch in batches["random"]]
+    assert len(set(places)) == 4
+    with pytest.raises(typer.BadParameter, match=r"20 batches of 8 need 176 examples, but .* has 80: ask for fewer"):
+        benchmark.make_batches(*files, batch_size=8, count=20)
+
+
 def test_an_ablation_repeats_no_run_and_shows_mean_and_spread(load_benchmark, files, tmp_path, monkeypatch, capsys):
     benchmark = load_benchmark("ablations")
     names = ("baseline", "AdamW 2e-3", "rows growing 1 to 6", "average of weights, 0.99", "not packed")

@@ -46,3 +46,14 @@ def test_a_training_step_compiles_into_one_graph_for_all_lengths(build_tiny_mode
             batch = batch_of(model, length=length)
             assert_same(gradients(model, batch, compiled), gradients(model, batch))
     assert not compiler["graph_break"]
+
+
+def test_a_step_in_bfloat16_compiles_into_one_graph_as_well(build_tiny_model, compiler):
+    model = build_tiny_model(KakehashiForConditionalGeneration).train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    for length in (7, 9):
+        batch = batch_of(model, length=length)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, expected = compiled(**batch).loss, model(**batch).loss
+        torch.testing.assert_close(loss, expected, rtol=0.01, atol=0)
+    assert not compiler["graph_break"]

@@ -124,37 +124,6 @@ def test_masking_hides_the_exact_share_of_regular_tokens_and_keeps_the_rest():
     assert np.isin(input_ids[chosen & (input_ids != MASK)], REGULAR).all()
 
 
-@pytest.mark.parametrize(("probability", "mean_length"), [(0.3, 3.0), (0.3, 1.5), (0.15, 8.0), (1.0, 3.0)])
-def test_masked_spans_hold_the_exact_share_and_share_one_fate(probability, mean_length):
-    sequence = np.append(np.insert(np.arange(100, 300), 50, BOS), EOS)
-    expected = round(probability * 200)
-    draws, lengths = generator(), []
-    for _ in range(20):
-        input_ids, labels = mask_tokens(
-            sequence,
-            draws,
-            mask_token_id=MASK,
-            regular_token_ids=REGULAR,
-            mlm_probability=probability,
-            mlm_span_length=mean_length,
-        )
-        chosen = labels != -100
-        assert chosen.sum() == expected and not chosen[[50, -1]].any()
-        assert np.array_equal(labels[chosen], sequence[chosen])
-        assert np.array_equal(input_ids[~chosen], sequence[~chosen])
-        # The special token in the middle is no part of a span, nor does it end one.
-        regular = np.delete(np.arange(201), 50)
-        runs = np.split(regular, np.flatnonzero(np.diff(chosen[regular].astype(int))) + 1)
-        spans = [run for run in runs if chosen[run[0]]]
-        lengths += [len(span) for span in spans]
-        for span in spans:
-            assert (input_ids[span] == MASK).all() or (input_ids[span] != MASK).all()
-    assert np.mean(lengths) == pytest.approx(
-        expected / max(1, round(expected / mean_length)) if probability < 1 else 200
-    )
-    assert probability == 1 or len(set(lengths)) > 3
-
-
 def test_even_a_single_token_gets_a_label():
     _, labels = mask_tokens([101, EOS], generator(), mask_token_id=MASK, regular_token_ids=REGULAR)
     assert labels.tolist() == [101, -100]
@@ -186,12 +155,6 @@ def test_the_same_seed_gives_the_same_pair():
                 [101], generator(), mask_token_id=MASK, regular_token_ids=REGULAR, mlm_probability=1.5
             ),
             "`mlm_probability` must be above 0 and at most 1, but it is 1.5",
-        ),
-        (
-            lambda: mask_tokens(
-                [101], generator(), mask_token_id=MASK, regular_token_ids=REGULAR, mlm_span_length=0.5
-            ),
-            "`mlm_span_length` must be at least 1, but it is 0.5",
         ),
         (
             lambda: mask_tokens([101], generator(), mask_token_id=MASK, regular_token_ids=REGULAR, mask_fraction=0.95),

@@ -221,9 +221,6 @@ class PretrainArguments(SequenceStageArguments):
     noise_density: float = field(default=0.15, metadata={"help": "Share of tokens that span corruption removes."})
     mean_noise_span_length: float = field(default=3.0, metadata={"help": "Mean tokens of a removed span."})
     mlm_probability: float = field(default=0.3, metadata={"help": "Share of tokens that masked-lm hides."})
-    mlm_span_length: float = field(
-        default=1.0, metadata={"help": "Mean tokens that masked-lm hides in a row; 1 hides each by itself."}
-    )
 
     def __post_init__(self) -> None:
         """Checks the objective with its fractions and lengths."""
@@ -232,9 +229,8 @@ class PretrainArguments(SequenceStageArguments):
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
         for name in ("next_word_ratio", "noise_density", "mlm_probability"):
             _fraction(getattr(self, name), name)
-        for name in ("mean_noise_span_length", "mlm_span_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if self.mean_noise_span_length < 1:
+            raise ValueError(f"`mean_noise_span_length` must be at least 1, got {self.mean_noise_span_length}")
 
 
 @dataclass

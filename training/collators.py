@@ -237,7 +237,6 @@ class MaskedLMCollator:
     Attributes:
         tokenizer: Names the special tokens.
         mlm_probability: Fraction of the tokens to hide, above 0 and at most 1.
-        mlm_span_length: Average tokens that are hidden in a row, at least 1.
         pad_to_multiple_of: As for `Seq2SeqCollator`.
         seed: Another seed gives other pairs.
         epoch: Another epoch gives other pairs of the same documents.
@@ -248,7 +247,6 @@ class MaskedLMCollator:
 
     tokenizer: PreTrainedTokenizerBase
     mlm_probability: float = 0.3
-    mlm_span_length: float = 1.0
     pad_to_multiple_of: int | None = None
     seed: int = 0
     epoch: int = 0
@@ -281,7 +279,6 @@ class MaskedLMCollator:
             mask_token_id=self.tokenizer.mask_token_id,
             regular_token_ids=self._regular_token_ids,
             mlm_probability=self.mlm_probability,
-            mlm_span_length=self.mlm_span_length,
         )
 
 

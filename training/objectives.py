@@ -204,7 +204,6 @@ def mask_tokens(
     mask_token_id: int,
     regular_token_ids: Ids,
     mlm_probability: float = 0.3,
-    mlm_span_length: float = 1.0,
     mask_fraction: float = 0.8,
     random_fraction: float = 0.1,
 ) -> tuple[Ids, Ids]:
@@ -216,12 +215,6 @@ def mask_tokens(
         input_ids  the small <mask> did not run because green was tired </s>
         labels      .   .     dog    .   .  run    .     it    .    .    .
 
-    With a span length of 1.5 the same 3 tokens lie in 2 spans, each of which is masked, exchanged or kept whole.
-    Where a name is several tokens, those that were left would give the hidden ones away; so they are hidden together:
-
-        input_ids  the small <mask> <mask> not run because it was tired </s>
-        labels      .   .     dog    did    .   .   .       .  was  .    .
-
     Exactly `round(mlm_probability * regular)` tokens are chosen, and at least one, so that no sequence is without a
     label. Special tokens are never chosen and never put in.
 
@@ -231,7 +224,6 @@ def mask_tokens(
         mask_token_id: Id of `<mask>`.
         regular_token_ids: All ids that are not special, ascending, shape (number of them,).
         mlm_probability: Fraction of the regular tokens to choose, above 0 and at most 1.
-        mlm_span_length: Average tokens that are chosen in a row, at least 1; at 1 each token is chosen by itself.
         mask_fraction: Of the chosen ones, how many become `<mask>`, on average.
         random_fraction: How many become a random regular token, on average; the rest stay as they are.
 
@@ -243,12 +235,9 @@ def mask_tokens(
 
     Source:
         "BERT" (Devlin et al., 2019), section 3.1, with the 30 % that "Should You Mask 15 % in Masked Language
-        Modeling?" (Wettig et al., 2023) found better; there the number chosen varies, here it is exact. Spans as in
-        "SpanBERT" (Joshi et al., 2020), section 3.1, where they start at whole words; ours start at any token.
+        Modeling?" (Wettig et al., 2023) found better; there the number chosen varies, here it is exact.
     """
     _require_fraction("mlm_probability", mlm_probability)
-    if mlm_span_length < 1:
-        raise ValueError(f"`mlm_span_length` must be at least 1, but it is {mlm_span_length}.")
     if min(mask_fraction, random_fraction) < 0 or mask_fraction + random_fraction > 1:
         raise ValueError(
             "`mask_fraction` and `random_fraction` must not be negative and sum to at most 1, "
@@ -259,16 +248,10 @@ def mask_tokens(
     if not len(regular):
         raise ValueError(f"A sequence to be masked must hold a token that is not special, but it is {input_ids}.")
     num_chosen = max(1, round(mlm_probability * len(regular)))
-    if mlm_span_length == 1:
-        chosen = generator.choice(regular, num_chosen, replace=False)
-        span_lengths = np.ones(num_chosen, dtype=np.int64)
-    else:
-        num_spans = _count_spans(num_chosen, len(regular), mlm_span_length)
-        positions, span_lengths = _draw_spans(len(regular), num_chosen, num_spans, generator)
-        chosen = regular[positions]
+    chosen = generator.choice(regular, num_chosen, replace=False)
     labels = np.full_like(input_ids, IGNORED_LABEL)
     labels[chosen] = input_ids[chosen]
-    fate = np.repeat(generator.random(len(span_lengths)), span_lengths)
+    fate = generator.random(num_chosen)
     masked, randomised = chosen[fate < mask_fraction], chosen[fate >= 1 - random_fraction]
     input_ids[masked] = mask_token_id
     input_ids[randomised] = generator.choice(regular_token_ids, len(randomised))
@@ -296,12 +279,9 @@ def _count_noise(inputs_length: int, noise_density: float, mean_noise_span_lengt
     if mean_noise_span_length < 1:
         raise ValueError(f"`mean_noise_span_length` must be at least 1, but it is {mean_noise_span_length}.")
     num_noise_tokens = min(max(round(inputs_length * noise_density), 1), max(inputs_length - 1, 1))
-    return num_noise_tokens, _count_spans(num_noise_tokens, inputs_length, mean_noise_span_length)
-
-
-def _count_spans(num_noise_tokens: int, length: int, mean_span_length: float) -> int:
-    """Returns how many spans hold the tokens; those that do not touch need a kept token between each two."""
-    return min(max(round(num_noise_tokens / mean_span_length), 1), length - num_noise_tokens + 1)
+    num_spans = max(round(num_noise_tokens / mean_noise_span_length), 1)
+    # Spans that do not touch need a kept token between each two.
+    return num_noise_tokens, min(num_spans, inputs_length - num_noise_tokens + 1)
 
 
 def _draw_spans(length: int, num_noise_tokens: int, num_spans: int, generator: np.random.Generator) -> tuple[Ids, Ids]:

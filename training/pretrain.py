@@ -206,10 +206,5 @@ def make_collator(
     if arguments.objective == "causal-lm":
         return CausalLMCollator(tokenizer)
     if arguments.objective == "masked-lm":
-        return MaskedLMCollator(
-            tokenizer,
-            mlm_probability=arguments.mlm_probability,
-            mlm_span_length=arguments.mlm_span_length,
-            seed=seed,
-        )
+        return MaskedLMCollator(tokenizer, mlm_probability=arguments.mlm_probability, seed=seed)
     return DenoisingCollator(tokenizer, tasks, seed=seed)
