@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,12 +75,14 @@ def time_steps(
             enable(training_arguments.gradient_checkpointing_kwargs)
         optimizer = _make_optimizer(model, arguments, training_arguments)
         costs = ModelFlops.of_model(model).with_backward(model)
-        for step in range(_COMPILING_STEPS if arguments.compile_layers else _WARM_UP_STEPS):
-            _step(model, optimizer, batches[step % len(batches)], training_arguments)
+        # Batches that were met before would be faster: kernels for their shapes are there already.
+        upcoming = itertools.cycle(batches)
+        for batch in itertools.islice(upcoming, _COMPILING_STEPS if arguments.compile_layers else _WARM_UP_STEPS):
+            _step(model, optimizer, batch, training_arguments)
         steps, tokens, flops = 0, 0, 0.0
         start = time.perf_counter()
         while steps < _MAX_STEPS and (not steps or time.perf_counter() - start < max_seconds):
-            batch = batches[steps % len(batches)]
+            batch = next(upcoming)
             counts = count_batch(batch, bool(model.config.is_encoder_decoder), model.can_generate())
             work = Workload(*counts.tolist()[1:])
             _step(model, optimizer, batch, training_arguments)
