@@ -32,6 +32,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+import torch._dynamo
 import typer
 from equal_size import PEERS, count_parameters, match_parameters
 from rich.console import Console
@@ -56,6 +57,9 @@ OURS = "kakehashi"
 MAX_LENGTH = 128
 ROW_LENGTH = 256
 ROWS_READ = 20_000
+# Times that a function may be compiled anew, for another length or precision, before it runs as it is. Models of many
+# layers reach torch's own limit of 8.
+RECOMPILATIONS = 64
 # Only in the second round does the compiler know which sizes change.
 WARM_UP = 2
 
@@ -243,6 +247,8 @@ def main(
             raise typer.BadParameter(f"a model must be one of {', '.join((OURS, *PEERS))}, got {name!r}")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     torch.manual_seed(0)
+    if compilation is not None:
+        torch._dynamo.config.recompile_limit = RECOMPILATIONS
     drawn, vocab_size = make_batches(train_file, tokenizer, batch_size, batches * (WARM_UP + rounds))
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     moved = {

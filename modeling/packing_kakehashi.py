@@ -46,17 +46,16 @@ def rounded_size(size: int, states: torch.Tensor) -> int:
     """`size`, or up to a sixteenth more (3 more where it is small), so that products come in few sizes.
 
     On a CPU in half precision oneDNN builds a kernel for each shape that it has not met, which takes as long as
-    several products of a small model. Elsewhere, and in a compiled graph, which cannot read them, sizes stay as they
-    are.
+    several products of a small model. Elsewhere sizes stay as they are.
 
     Args:
         size: Tokens, positions or segments.
         states: What is multiplied, of any shape.
     """
-    if torch.compiler.is_compiling() or states.device.type != "cpu" or product_dtype(states) == torch.float32:
+    if states.device.type != "cpu" or product_dtype(states) == torch.float32:
         return size
-    # Between two powers of two there are sixteen sizes.
-    step = 1 << max(2, size.bit_length() - 5)
+    # Between two powers of two there are sixteen sizes. A graph that serves every size cannot ask how large one is.
+    step = 64 if torch.compiler.is_compiling() else 1 << max(2, size.bit_length() - 5)
     return size + -size % step
 
 
