@@ -152,9 +152,11 @@ class TokenLoss:
         """
         has_label = labels != -100
         hidden_states, labels = hidden_states[has_label], labels[has_label]
-        filler = rounded_size(len(labels), hidden_states) - len(labels)
-        hidden_states = torch.cat((hidden_states, hidden_states.new_zeros(filler, hidden_states.shape[-1])))
-        labels = torch.cat((labels, labels.new_full((filler,), -100)))
+        if hidden_states.device.type == "cpu":
+            # Not asked whether there is any: a compiled graph could not answer.
+            filler = rounded_size(len(labels), hidden_states) - len(labels)
+            hidden_states = torch.cat((hidden_states, hidden_states.new_zeros(filler, hidden_states.shape[-1])))
+            labels = torch.cat((labels, labels.new_full((filler,), -100)))
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
         weight: Any = lm_head.weight
