@@ -141,11 +141,12 @@ def make_batches(train_file: Path, tokenizer_dir: Path, batch_size: int, count: 
     examples = tokenize_instructions(
         rows, tokenizer, columns=COLUMNS, max_source_length=MAX_LENGTH, max_target_length=MAX_LENGTH
     )
-    # Some rows more, because those of a packed batch are rounded to whole ones.
-    if len(examples) < 1.1 * count * batch_size:
+    # Some more than they hold, because a packed batch is rounded to whole rows.
+    needed = 1.1 * count * batch_size
+    if len(examples) < needed:
         raise typer.BadParameter(
-            f"{count} batches of {batch_size} need {1.1 * count * batch_size:,.0f} examples, but {train_file} has "
-            f"{len(examples):,}: ask for fewer `--batches` or `--rounds`"
+            f"{count} batches of {batch_size} need {needed:,.0f} examples, but {train_file} has {len(examples):,}: "
+            "ask for fewer `--batches` or `--rounds`"
         )
     packed = pack_examples(examples, measure_sequences("input_ids", "labels"), ROW_LENGTH).rows
     per_row = len(examples) / len(packed)

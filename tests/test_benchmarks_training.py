@@ -41,10 +41,17 @@ def test_throughput_is_compared_with_every_peer(load_benchmark, files, capsys):
 
 def test_no_batch_comes_twice_and_too_few_pairs_are_refused(load_benchmark, files):
     benchmark = load_benchmark("train_throughput")
+    table, _ = files
+    table.write_text("en\tja\n" + "".join(f"{row}\t{100 + row}\n" for row in range(40)), encoding="utf-8")
     batches, _ = benchmark.make_batches(*files, batch_size=8, count=4)
     assert {kind: len(each) for kind, each in batches.items()} == {"random": 4, "grouped": 4, "packed": 4}
-    places = [batch["input_ids"].data_ptr() for batch in batches["random"]]
-    assert len(set(places)) == 4
+    for kind in ("random", "grouped"):
+        sources = [
+            tuple(ids[mask.bool()].tolist())
+            for batch in batches[kind]
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        ]
+        assert len(sources) == len(set(sources)) == 32
     with pytest.raises(typer.BadParameter, match=r"20 batches of 8 need 176 examples, but .* has 80: ask for fewer"):
         benchmark.make_batches(*files, batch_size=8, count=20)
 
