@@ -39,6 +39,19 @@ def test_throughput_is_compared_with_every_peer(load_benchmark, files, capsys):
     assert "kakehashi / best peer, eager or compiled, random or grouped batches" in printed
 
 
+def test_collators_are_compared_on_the_same_documents(load_benchmark, files, tiny_sentences, tmp_path, capsys):
+    documents = tmp_path / "documents.txt"
+    documents.write_text("\n".join(tiny_sentences * 4) + "\n", encoding="utf-8")
+    load_benchmark("collators").main(
+        [str(documents)], str(files[1]), ["text"], every=1, batch_size=2, row_length=300, rounds=1
+    )
+    printed = capsys.readouterr().out
+    assert f"{4 * len(tiny_sentences)} documents of " in printed
+    for objective in ("masked-lm", "causal-lm", "classification"):
+        assert f"| {objective} | kakehashi | " in printed and f"| {objective} | transformers | " in printed
+    assert "| encoder-decoder | kakehashi | " in printed
+
+
 def test_no_batch_comes_twice_and_too_few_pairs_are_refused(load_benchmark, files):
     benchmark = load_benchmark("train_throughput")
     table, _ = files

@@ -5,10 +5,18 @@ import pytest
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import DataCollatorForSeq2Seq, T5Config, T5ForConditionalGeneration, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    DataCollatorWithPadding,
+    T5Config,
+    T5ForConditionalGeneration,
+    Trainer,
+    TrainingArguments,
+)
 
 from kakehashi.training.collators import (
     CausalLMCollator,
+    ClassificationCollator,
     CollateByEpoch,
     DenoisingCollator,
     MaskedLMCollator,
@@ -153,6 +161,16 @@ def test_masking_needs_a_mask_token():
     tokenizer = type("NoMask", (), {"mask_token_id": None})()
     with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
         MaskedLMCollator(tokenizer)
+
+
+@pytest.mark.parametrize("labels", [[2, 0], [0.5, -1.0], [[1.0, 0.0], [0.0, 0.0]]])
+@pytest.mark.parametrize("multiple", [None, 8])
+def test_texts_are_padded_as_transformers_pads_them(tiny_tokenizer, labels, multiple):
+    texts = [[100, 101, 102, EOS], [103, EOS]]
+    examples = [{"input_ids": text, "labels": label} for text, label in zip(texts, labels, strict=True)]
+    batch = ClassificationCollator(tiny_tokenizer, multiple)(examples)
+    theirs = DataCollatorWithPadding(tiny_tokenizer, pad_to_multiple_of=multiple)(examples)
+    assert same(batch, dict(theirs)) and batch["labels"].dtype == theirs["labels"].dtype
 
 
 PACKED_PAIRS = [

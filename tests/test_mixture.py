@@ -7,20 +7,15 @@ from kakehashi.training.mixture import (
     denoising_tasks,
     draw_tasks,
     exchange_splits,
+    make_pairs,
     pair_lengths,
     ul2_tasks,
 )
+from kakehashi.training.objectives import draw_splits
+from kakehashi.training.sequences import Sequences
 
 EOS = 2
 UL2_IDS = (7, 8, 9)
-
-
-def make_pairs(tasks, pieces, chosen, splits, sentinels):
-    draws = np.random.default_rng(1)
-    return [
-        tasks[number].make_pair(piece, draws, split=int(split), sentinel_token_ids=sentinels, eos_token_id=EOS)
-        for piece, number, split in zip(pieces, chosen, splits, strict=True)
-    ]
 
 
 def test_a_ratio_of_zero_or_one_leaves_one_task():
@@ -49,17 +44,28 @@ def test_pairs_are_exactly_as_long_as_foretold(tasks):
     lengths = draws.integers(1, 60, size=300)
     pieces = [draws.integers(200, 300, size=length) for length in lengths]
     chosen, splits = draw_tasks(lengths, tasks, draws)
-    pairs = make_pairs(tasks, pieces, chosen, splits, sentinels=list(range(10, 60)))
+    sources, targets = make_pairs(
+        Sequences.of(pieces), draws, tasks, chosen, splits, sentinel_token_ids=list(range(10, 60)), eos_token_id=EOS
+    )
     foretold = pair_lengths(lengths, chosen, splits, tasks)
-    assert [[len(source), len(target)] for source, target in pairs] == foretold.tolist()
+    assert np.array_equal(np.stack((sources.lengths, targets.lengths), axis=1), foretold)
+    # Each pair is in the place of its piece.
+    for piece, source, target in zip(pieces, sources.split(), targets.split(), strict=True):
+        regular = np.concatenate((source[source >= 200], target[target >= 200]))
+        assert np.array_equal(np.sort(regular), np.sort(piece))
 
 
 def test_each_task_of_ul2_is_announced_by_its_token(tiny_tokenizer):
     sentinels = sentinel_ids(tiny_tokenizer)
     for task in ul2_tasks(UL2_IDS):
-        source, target = task.make_pair(
-            range(200, 210), np.random.default_rng(0), split=None, sentinel_token_ids=sentinels, eos_token_id=EOS
+        sources, targets = task.make_pairs(
+            Sequences.of([range(200, 210)]),
+            np.random.default_rng(0),
+            splits=np.array([4]),
+            sentinel_token_ids=sentinels,
+            eos_token_id=EOS,
         )
+        source, target = sources.ids, targets.ids
         assert source[0] == task.token_id and source[-1] == target[-1] == EOS
         assert (target[0] == sentinels[0]) != task.is_next_word or not np.isin(sentinels, source).any()
 
@@ -72,14 +78,14 @@ def test_the_longest_piece_fits_whatever_is_drawn():
             assert source <= 40 and target <= 30
 
 
-def test_exchanged_splits_keep_the_row_as_long_as_it_is():
+def test_exchanged_splits_keep_each_row_as_long_as_it_is():
     draws = np.random.default_rng(0)
-    lengths = draws.integers(1, 30, size=12)
-    splits = np.where(lengths > 1, draws.integers(1, np.maximum(lengths, 2)), 0)
+    lengths, rows = draws.integers(1, 30, size=24), np.repeat([0, 1, 2], [12, 9, 3])
+    splits = draw_splits(lengths, draws)
     seen = set()
     for _ in range(20):
-        exchanged = exchange_splits(splits, lengths, draws)
-        assert exchanged.sum() == splits.sum()
+        exchanged = exchange_splits(splits, lengths, rows, draws)
+        assert np.bincount(rows, exchanged).tolist() == np.bincount(rows, splits).tolist()
         inside = lengths > 1
         assert (exchanged[inside] >= 1).all() and (exchanged[inside] < lengths[inside]).all()
         assert (exchanged[~inside] == 0).all()
@@ -87,15 +93,22 @@ def test_exchanged_splits_keep_the_row_as_long_as_it_is():
     assert len(seen) > 15
 
 
-@pytest.mark.parametrize("lengths", [[], [1], [9]])
+@pytest.mark.parametrize("lengths", [[], [1], [9], [9, 1]])
 def test_a_lone_piece_keeps_its_split(lengths):
     lengths = np.array(lengths, dtype=np.int64)
-    splits = np.minimum(lengths - 1, 4)
-    assert exchange_splits(splits, lengths, np.random.default_rng(0)).tolist() == splits.tolist()
+    splits, rows = np.minimum(lengths - 1, 4), np.zeros_like(lengths)
+    assert exchange_splits(splits, lengths, rows, np.random.default_rng(0)).tolist() == splits.tolist()
+    assert (
+        exchange_splits(splits, lengths, np.arange(len(lengths)), np.random.default_rng(0)).tolist() == splits.tolist()
+    )
 
 
 def test_the_split_that_was_drawn_before_is_kept():
-    source, target = Task(1.0).make_pair(
-        [5, 6, 7], np.random.default_rng(0), split=2, sentinel_token_ids=[], eos_token_id=EOS
+    sources, targets = Task(1.0).make_pairs(
+        Sequences.of([[5, 6, 7]]),
+        np.random.default_rng(0),
+        splits=np.array([2]),
+        sentinel_token_ids=[],
+        eos_token_id=EOS,
     )
-    assert source.tolist() == [5, 6, EOS] and target.tolist() == [7, EOS]
+    assert sources.ids.tolist() == [5, 6, EOS] and targets.ids.tolist() == [7, EOS]

@@ -8,7 +8,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
@@ -18,6 +17,7 @@ from transformers import (
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.attention import set_attention
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
+from kakehashi.training.collators import ClassificationCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_classification
 from kakehashi.training.label_names import find_class_names, find_problem_type
@@ -115,7 +115,7 @@ def train_classifier(
         train_dataset=train_dataset,
         validation_dataset=validation_dataset,
         test_dataset=test_dataset,
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=ClassificationCollator(tokenizer),
         compute_metrics=make_compute_metrics(problem_type),
         compute_loss_func=_choose_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )

@@ -1,15 +1,17 @@
 """Make batches of examples, packed or padded, and apply the pretraining objectives on the fly.
 
-    collator             examples hold                     batch holds
-    Seq2SeqCollator      input_ids (source), labels        input_ids, attention_mask, labels, decoder_input_ids
-    DenoisingCollator    input_ids (document, no specials) the same
-    CausalLMCollator     input_ids (document, no specials) input_ids, attention_mask, labels
-    MaskedLMCollator     input_ids (document, no specials) input_ids, attention_mask, labels
+    collator               examples hold                     batch holds
+    Seq2SeqCollator        input_ids (source), labels        input_ids, attention_mask, labels, decoder_input_ids
+    DenoisingCollator      input_ids (document, no specials) the same
+    CausalLMCollator       input_ids (document, no specials) input_ids, attention_mask, labels
+    MaskedLMCollator       input_ids (document, no specials) input_ids, attention_mask, labels
+    ClassificationCollator input_ids, labels (of the text)   input_ids, attention_mask, labels
 
-Packed rows (`pack_examples`) go through the same collators: their batches hold `segment_ids`, and
+Packed rows (`pack_examples`) go through the first four, too: their batches hold `segment_ids`, and
 `decoder_segment_ids` where there is a decoder input, in place of `attention_mask`.
 
-Classification needs none of ours: `transformers.DataCollatorWithPadding` does it.
+Speed: each works on all ids of a batch at once, see `sequences.py`, because a GPU waits for every batch that is made
+more slowly than it is trained on; `benchmarks/collators.py` compares.
 
 Randomness: where a collator throws dice, its generator is seeded with `seed`, `epoch` and the ids of the batch itself,
 and with nothing else. So the same recipe gives the same batches, with any number of DataLoader workers, and a resumed
@@ -37,13 +39,13 @@ from transformers import (
 
 from kakehashi.modeling.loss_kakehashi import shift_right
 from kakehashi.tokenization.special_tokens import sentinel_ids
-from kakehashi.training.mixture import Task, denoising_tasks, draw_tasks, exchange_splits
-from kakehashi.training.objectives import IGNORED_LABEL, Ids, frame_for_causal_lm, mask_tokens
+from kakehashi.training.mixture import Task, denoising_tasks, draw_tasks, exchange_splits, make_pairs
+from kakehashi.training.objectives import IGNORED_LABEL, frame_for_causal_lm, mask_tokens
 from kakehashi.training.packing import LENGTHS_OF
+from kakehashi.training.sequences import Ids, Numbers, Sequences, find_owners, find_positions
 
 Example: TypeAlias = Mapping[str, Any]
 Batch: TypeAlias = dict[str, torch.Tensor]
-Rows: TypeAlias = Sequence[Sequence[Ids]]
 
 
 @dataclass
@@ -86,23 +88,23 @@ class Seq2SeqCollator:
             `input_ids` and `attention_mask` or `segment_ids`, shape (batch, source_length), `labels` and
             `decoder_input_ids`, for packed rows `decoder_segment_ids` too, shape (batch, target_length).
         """
-        sources = [_pieces(example, "input_ids") for example in examples]
-        targets = [_pieces(example, "labels") for example in examples]
-        return self.join_pairs(sources, targets, is_packed=_is_packed(examples))
+        sources, targets = _pieces(examples, "input_ids"), _pieces(examples, "labels")
+        return self.join_pairs(sources, targets, _count_pieces(examples), is_packed=_is_packed(examples))
 
-    def join_pairs(self, sources: Rows, targets: Rows, *, is_packed: bool) -> Batch:
+    def join_pairs(self, sources: Sequences, targets: Sequences, counts: Numbers, *, is_packed: bool) -> Batch:
         """Returns a batch of sources and targets.
 
         Args:
-            sources: For each row its sources, each of shape (source_length,).
-            targets: For each row its targets, as many as there are sources.
+            sources: Sources of all rows.
+            targets: The target of each.
+            counts: How many pairs each row has, shape (batch,).
             is_packed: Whether a row may hold several.
         """
-        labels = _join(targets, IGNORED_LABEL, self.pad_to_multiple_of)
-        segment_ids = _number_segments(targets, self.pad_to_multiple_of) if is_packed else None
+        labels = _join(targets, counts, IGNORED_LABEL, self.pad_to_multiple_of)
+        segment_ids = _number_segments(targets, counts, self.pad_to_multiple_of) if is_packed else None
         start, pad = self.tokenizer.bos_token_id, self.tokenizer.pad_token_id
         batch = {
-            **_join_inputs(sources, self.tokenizer, self.pad_to_multiple_of, is_packed=is_packed),
+            **_join_inputs(sources, counts, self.tokenizer, self.pad_to_multiple_of, is_packed=is_packed),
             "labels": labels,
             "decoder_input_ids": shift_right(labels, start, pad, segment_ids),
         }
@@ -149,33 +151,32 @@ class DenoisingCollator:
         Returns:
             As `Seq2SeqCollator`.
         """
-        generator = _seed_generator(examples, self.seed, self.epoch)
-        rows = [self._make_pairs(example, generator) for example in examples]
-        return Seq2SeqCollator(self.tokenizer, self.pad_to_multiple_of).join_pairs(
-            [[source for source, _ in row] for row in rows],
-            [[target for _, target in row] for row in rows],
-            is_packed=_is_packed(examples),
+        pieces, counts = _pieces(examples, "input_ids"), _count_pieces(examples)
+        generator = _seed_generator(pieces, self.seed, self.epoch)
+        chosen, splits = self._find_tasks(examples, pieces.lengths, counts, generator)
+        sources, targets = make_pairs(
+            pieces,
+            generator,
+            self.tasks,
+            chosen,
+            splits,
+            sentinel_token_ids=self._sentinels,
+            eos_token_id=self.tokenizer.eos_token_id,
         )
+        collator = Seq2SeqCollator(self.tokenizer, self.pad_to_multiple_of)
+        return collator.join_pairs(sources, targets, counts, is_packed=_is_packed(examples))
 
-    def _make_pairs(self, example: Example, generator: np.random.Generator) -> list[tuple[Ids, Ids]]:
-        pieces = _pieces(example, "input_ids")
-        lengths = np.array([len(piece) for piece in pieces])
-        if "task" in example:
-            chosen, splits = np.asarray(example["task"]), np.asarray(example["split"])
-            is_next_word = np.array([task.is_next_word for task in self.tasks])[chosen]
-            splits[is_next_word] = exchange_splits(splits[is_next_word], lengths[is_next_word], generator)
-        else:
-            chosen, splits = draw_tasks(lengths, self.tasks, generator)
-        return [
-            self.tasks[number].make_pair(
-                piece,
-                generator,
-                split=int(split),
-                sentinel_token_ids=self._sentinels,
-                eos_token_id=self.tokenizer.eos_token_id,
-            )
-            for piece, number, split in zip(pieces, chosen, splits, strict=True)
-        ]
+    def _find_tasks(
+        self, examples: Sequence[Example], lengths: Numbers, counts: Numbers, generator: np.random.Generator
+    ) -> tuple[Numbers, Numbers]:
+        """Returns the task and the split of each piece: those of packing, splits exchanged, or drawn now."""
+        if "task" not in examples[0]:
+            return draw_tasks(lengths, self.tasks, generator)
+        chosen, splits = (_join_column(examples, name) for name in ("task", "split"))
+        is_next_word = np.array([task.is_next_word for task in self.tasks])[chosen]
+        rows = find_owners(counts)[is_next_word]
+        splits[is_next_word] = exchange_splits(splits[is_next_word], lengths[is_next_word], rows, generator)
+        return chosen, splits
 
 
 @dataclass
@@ -212,15 +213,13 @@ class CausalLMCollator:
         Returns:
             `input_ids`, `attention_mask` and `labels`, shape (batch, length + 2), or as long as the complete ones.
         """
-        rows = [self._complete(example) for example in examples]
-        return _join_labelled(rows, self.tokenizer, self.pad_to_multiple_of, is_packed=_is_packed(examples))
-
-    def _complete(self, example: Example) -> list[tuple[Ids, Ids]]:
-        pieces = _pieces(example, "input_ids")
-        if "labels" in example:
-            return list(zip(pieces, _pieces(example, "labels"), strict=True))
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return [frame_for_causal_lm(piece, bos_token_id=bos, eos_token_id=eos) for piece in pieces]
+        pieces = _pieces(examples, "input_ids")
+        if "labels" in examples[0]:
+            input_ids, labels = pieces, _pieces(examples, "labels")
+        else:
+            bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+            input_ids, labels = frame_for_causal_lm(pieces, bos_token_id=bos, eos_token_id=eos)
+        return _join_labelled(input_ids, labels, examples, self.tokenizer, self.pad_to_multiple_of)
 
 
 @dataclass
@@ -268,18 +267,49 @@ class MaskedLMCollator:
         Returns:
             `input_ids`, `attention_mask` and `labels`, shape (batch, length + 1).
         """
-        generator = _seed_generator(examples, self.seed, self.epoch)
-        rows = [[self._mask(piece, generator) for piece in _pieces(example, "input_ids")] for example in examples]
-        return _join_labelled(rows, self.tokenizer, self.pad_to_multiple_of, is_packed=_is_packed(examples))
-
-    def _mask(self, piece: Ids, generator: np.random.Generator) -> tuple[Ids, Ids]:
-        return mask_tokens(
-            np.append(piece, self.tokenizer.eos_token_id),
-            generator,
+        pieces = _pieces(examples, "input_ids")
+        input_ids, labels = mask_tokens(
+            pieces.append(self.tokenizer.eos_token_id),
+            _seed_generator(pieces, self.seed, self.epoch),
             mask_token_id=self.tokenizer.mask_token_id,
             regular_token_ids=self._regular_token_ids,
             mlm_probability=self.mlm_probability,
         )
+        return _join_labelled(input_ids, labels, examples, self.tokenizer, self.pad_to_multiple_of)
+
+
+@dataclass
+class ClassificationCollator:
+    """Pads texts and keeps their labels.
+
+        input_ids  I  love cats </s>      attention_mask  1 1 1 1      labels  2
+                   No </s> p    p                         1 1 0 0              0
+
+    `transformers.DataCollatorWithPadding` gives the same tensors (a test holds this), but takes the texts one by one.
+
+    Attributes:
+        tokenizer: Names the padding.
+        pad_to_multiple_of: As for `Seq2SeqCollator`.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    pad_to_multiple_of: int | None = None
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Returns a padded batch.
+
+        Args:
+            examples: Each with `input_ids`, shape (length,), and `labels`, as `tokenize_classification` makes them.
+
+        Returns:
+            `input_ids` and `attention_mask`, shape (batch, length), and `labels`, shape (batch,), of several labels
+            shape (batch, num_labels).
+        """
+        pieces, counts = _pieces(examples, "input_ids"), _count_pieces(examples)
+        return {
+            **_join_inputs(pieces, counts, self.tokenizer, self.pad_to_multiple_of, is_packed=False),
+            "labels": torch.tensor([example["labels"] for example in examples]),
+        }
 
 
 class CollateByEpoch(TrainerCallback):
@@ -302,58 +332,74 @@ class CollateByEpoch(TrainerCallback):
             loader.collate_fn = dataclasses.replace(collator, epoch=int(state.epoch or 0))
 
 
-def _seed_generator(examples: Sequence[Example], seed: int, epoch: int) -> np.random.Generator:
-    content = hashlib.blake2b(digest_size=16)
-    for example in examples:
-        content.update(np.asarray(example["input_ids"], dtype=np.int64).tobytes())
-    return np.random.default_rng([seed, epoch, int.from_bytes(content.digest(), "little")])
+def _seed_generator(pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:
+    digest = hashlib.blake2b(pieces.ids.tobytes(), digest_size=16).digest()
+    return np.random.default_rng([seed, epoch, int.from_bytes(digest, "little")])
 
 
 def _is_packed(examples: Sequence[Example]) -> bool:
     return LENGTHS_OF["input_ids"] in examples[0]
 
 
-def _pieces(example: Example, name: str) -> list[Ids]:
-    """Returns the sequences of a row: those that were packed into it, or the one that it is."""
-    ids = np.asarray(example[name], dtype=np.int64)
-    lengths = example.get(LENGTHS_OF[name])
-    return [ids] if lengths is None else np.split(ids, np.cumsum(lengths)[:-1])
+def _pieces(examples: Sequence[Example], name: str) -> Sequences:
+    """Returns the sequences of all rows: those that were packed into a row, or the one that it is."""
+    sequences = Sequences.of(example[name] for example in examples)
+    if not _is_packed(examples):
+        return sequences
+    return Sequences(sequences.ids, _join_column(examples, LENGTHS_OF[name]))
+
+
+def _count_pieces(examples: Sequence[Example]) -> Numbers:
+    """Returns how many sequences each row holds."""
+    name = LENGTHS_OF["input_ids"]
+    return np.array([len(example[name]) if name in example else 1 for example in examples])
+
+
+def _join_column(examples: Sequence[Example], name: str) -> Numbers:
+    """Returns the numbers of all rows; a row that is not packed has one."""
+    return np.concatenate([np.atleast_1d(example[name]) for example in examples]).astype(np.int64)
 
 
 def _join_labelled(
-    rows: Sequence[Sequence[tuple[Ids, Ids]]],
+    input_ids: Sequences,
+    labels: Sequences,
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     multiple: int | None,
-    *,
-    is_packed: bool,
 ) -> Batch:
-    inputs = [[input_ids for input_ids, _ in row] for row in rows]
-    labels = [[labels for _, labels in row] for row in rows]
+    counts = _count_pieces(examples)
     return {
-        **_join_inputs(inputs, tokenizer, multiple, is_packed=is_packed),
-        "labels": _join(labels, IGNORED_LABEL, multiple),
+        **_join_inputs(input_ids, counts, tokenizer, multiple, is_packed=_is_packed(examples)),
+        "labels": _join(labels, counts, IGNORED_LABEL, multiple),
     }
 
 
-def _join_inputs(rows: Rows, tokenizer: PreTrainedTokenizerBase, multiple: int | None, *, is_packed: bool) -> Batch:
-    segment_ids = _number_segments(rows, multiple)
+def _join_inputs(
+    pieces: Sequences, counts: Numbers, tokenizer: PreTrainedTokenizerBase, multiple: int | None, *, is_packed: bool
+) -> Batch:
     return {
-        "input_ids": _join(rows, tokenizer.pad_token_id, multiple),
+        "input_ids": _join(pieces, counts, tokenizer.pad_token_id, multiple),
         # The one sequence of a row that is not packed has number 1, and padding 0: a mask.
-        "segment_ids" if is_packed else "attention_mask": segment_ids,
+        "segment_ids" if is_packed else "attention_mask": _number_segments(pieces, counts, multiple),
     }
 
 
-def _number_segments(rows: Rows, multiple: int | None) -> torch.Tensor:
-    numbered = [[np.full(len(piece), number) for number, piece in enumerate(row, start=1)] for row in rows]
-    return _join(numbered, 0, multiple)
+def _number_segments(pieces: Sequences, counts: Numbers, multiple: int | None) -> torch.Tensor:
+    numbers = np.repeat(find_positions(counts) + 1, pieces.lengths)
+    return _join(Sequences(numbers, pieces.lengths), counts, 0, multiple)
 
 
-def _join(rows: Rows, value: int, multiple: int | None) -> torch.Tensor:
-    """Returns the sequences of each row end to end, shape (batch, longest), filled up with `value` on the right."""
-    lengths = [sum(map(len, row)) for row in rows]
-    longest = max(lengths) + -max(lengths) % (multiple or 1)
-    joined = np.full((len(rows), longest), value, dtype=np.int64)
-    for place, row, length in zip(joined, rows, lengths, strict=True):
-        np.concatenate(row, out=place[:length])
+def _join(pieces: Sequences, counts: Numbers, value: int, multiple: int | None) -> torch.Tensor:
+    """Returns the sequences of each row end to end, shape (batch, longest), filled up with `value` on the right.
+
+    Args:
+        pieces: Sequences of all rows.
+        counts: How many of them each row holds, shape (batch,).
+        value: What padding is.
+        multiple: What the length of the rows is rounded up to.
+    """
+    lengths = np.add.reduceat(pieces.lengths, np.cumsum(counts) - counts)
+    longest = lengths.max() + -lengths.max() % (multiple or 1)
+    joined = np.full((len(counts), longest), value, dtype=np.int64)
+    joined[np.arange(longest) < lengths[:, None]] = pieces.ids
     return torch.from_numpy(joined)

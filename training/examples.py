@@ -213,7 +213,7 @@ def tokenize_classification(
     num_proc: int | None = None,
     keep_lengths: bool = False,
 ) -> Dataset:
-    """Returns texts as ids with `</s>`, each with its label, for `transformers.DataCollatorWithPadding`.
+    """Returns texts as ids with `</s>`, each with its label, for `ClassificationCollator`.
 
         text  a mutual or reciprocal action   label  act   label_names  act, animal, artifact
 

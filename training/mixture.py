@@ -13,17 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kakehashi.training.objectives import (
-    Ids,
     corrupt_spans,
+    draw_splits,
     longest_corruptible_length,
     span_corruption_lengths,
     split_for_next_word,
 )
-
-Numbers = NDArray[np.int64]
+from kakehashi.training.sequences import Numbers, Sequences, concatenate
 
 TASK_TOKENS = ("<|next|>", "<|short|>", "<|long|>")
 """Special tokens that announce a task of `ul2_tasks`."""
@@ -63,36 +61,36 @@ class Task:
             return min(room, max_target_length)
         return longest_corruptible_length(room, max_target_length, self.noise_density, self.mean_noise_span_length)
 
-    def make_pair(
+    def make_pairs(
         self,
-        ids: Sequence[int] | Ids,
+        pieces: Sequences,
         generator: np.random.Generator,
         *,
-        split: int | None,
+        splits: Numbers,
         sentinel_token_ids: Sequence[int],
         eos_token_id: int,
-    ) -> tuple[Ids, Ids]:
-        """Returns a source and its target.
+    ) -> tuple[Sequences, Sequences]:
+        """Returns sources and their targets.
 
         Args:
-            ids: The piece, shape (length,), without special tokens.
-            generator: Draws the spans, or the split where none is given.
-            split: Tokens of the context for next words; None draws them.
+            pieces: Pieces of documents, without special tokens.
+            generator: Draws the spans.
+            splits: Tokens of each context for next words, shape (pieces,).
             sentinel_token_ids: Ids of the sentinels, in order.
             eos_token_id: Closes both.
         """
         if self.noise_density is None:
-            source, target = split_for_next_word(ids, generator, eos_token_id=eos_token_id, split=split)
+            sources, targets = split_for_next_word(pieces, splits, eos_token_id=eos_token_id)
         else:
-            source, target = corrupt_spans(
-                ids,
+            sources, targets = corrupt_spans(
+                pieces,
                 generator,
                 sentinel_token_ids=sentinel_token_ids,
                 eos_token_id=eos_token_id,
                 noise_density=self.noise_density,
                 mean_noise_span_length=self.mean_noise_span_length,
             )
-        return (source if self.token_id is None else np.insert(source, 0, self.token_id)), target
+        return (sources if self.token_id is None else sources.prepend(self.token_id)), targets
 
 
 def denoising_tasks(
@@ -148,9 +146,7 @@ def draw_tasks(lengths: Numbers, tasks: Sequence[Task], generator: np.random.Gen
     """
     shares = np.array([task.share for task in tasks])
     chosen = generator.choice(len(tasks), size=len(lengths), p=shares / shares.sum())
-    # A piece of one token has no context.
-    splits = np.where(lengths > 1, generator.integers(1, np.maximum(lengths, 2)), 0)
-    return chosen, splits
+    return chosen, draw_splits(lengths, generator)
 
 
 def pair_lengths(lengths: Numbers, chosen: Numbers, splits: Numbers, tasks: Sequence[Task]) -> Numbers:
@@ -165,18 +161,53 @@ def pair_lengths(lengths: Numbers, chosen: Numbers, splits: Numbers, tasks: Sequ
     pairs = np.stack((splits + 1, lengths - splits + 1), axis=1)
     for number, task in enumerate(tasks):
         mine = chosen == number
-        if task.noise_density is not None and mine.any():
-            kinds, places = np.unique(lengths[mine], return_inverse=True)
-            density, span_length = task.noise_density, task.mean_noise_span_length
-            pairs[mine] = np.array([span_corruption_lengths(int(kind), density, span_length) for kind in kinds])[
-                places
-            ]
+        if task.noise_density is not None:
+            sides = span_corruption_lengths(lengths[mine], task.noise_density, task.mean_noise_span_length)
+            pairs[mine] = np.stack(sides, axis=1)
         pairs[mine, 0] += task.extra
     return pairs
 
 
-def exchange_splits(splits: Numbers, lengths: Numbers, generator: np.random.Generator) -> Numbers:
-    """Returns new splits for the pieces of a packed row that leave its source and its target as long as they are.
+def make_pairs(
+    pieces: Sequences,
+    generator: np.random.Generator,
+    tasks: Sequence[Task],
+    chosen: Numbers,
+    splits: Numbers,
+    *,
+    sentinel_token_ids: Sequence[int],
+    eos_token_id: int,
+) -> tuple[Sequences, Sequences]:
+    """Returns a source and a target for each piece, by the task that it was given.
+
+    Args:
+        pieces: Pieces of documents, without special tokens.
+        generator: Draws the spans.
+        tasks: The mixture.
+        chosen: Task of each piece, as `draw_tasks` gives it.
+        splits: Context of each piece, as `draw_tasks` gives it.
+        sentinel_token_ids: Ids of the sentinels, in order.
+        eos_token_id: Closes sources and targets.
+    """
+    by_task = [np.flatnonzero(chosen == number) for number in range(len(tasks))]
+    pairs = [
+        task.make_pairs(
+            pieces.take(mine),
+            generator,
+            splits=splits[mine],
+            sentinel_token_ids=sentinel_token_ids,
+            eos_token_id=eos_token_id,
+        )
+        for task, mine in zip(tasks, by_task, strict=True)
+    ]
+    # Back into the order of the pieces.
+    order = np.argsort(np.concatenate(by_task))
+    sources, targets = (concatenate(side).take(order) for side in zip(*pairs, strict=True))
+    return sources, targets
+
+
+def exchange_splits(splits: Numbers, lengths: Numbers, rows: Numbers, generator: np.random.Generator) -> Numbers:
+    """Returns new splits for the pieces of packed rows that leave each source and each target as long as it is.
 
     What one piece gives to its context, another takes from its own; drawn with two pieces of 5 tokens:
 
@@ -188,16 +219,20 @@ def exchange_splits(splits: Numbers, lengths: Numbers, generator: np.random.Gene
     Args:
         splits: Context tokens of each piece, shape (pieces,).
         lengths: Tokens of each piece, shape (pieces,).
+        rows: Number of the row that each piece is in, shape (pieces,).
         generator: Draws who exchanges how much with whom.
     """
     splits = splits.copy()
-    order = generator.permutation(np.flatnonzero(lengths > 1))
-    for giver, taker in zip(order, np.roll(order, 1), strict=True):
-        if giver == taker:
-            continue
-        least = max(1 - splits[taker], splits[giver] - lengths[giver] + 1)
-        most = min(lengths[taker] - 1 - splits[taker], splits[giver] - 1)
-        amount = generator.integers(least, most + 1)
-        splits[giver] -= amount
-        splits[taker] += amount
+    movable = np.flatnonzero(lengths > 1)
+    # Rows stay together; within them pieces stand in an order at random, and neighbours exchange.
+    order = movable[np.argsort(rows[movable] + generator.random(len(movable)))]
+    for first in (0, 1):
+        givers, takers = order[first:-1:2], order[first + 1 :: 2]
+        in_one_row = rows[givers] == rows[takers]
+        givers, takers = givers[in_one_row], takers[in_one_row]
+        least = np.maximum(1 - splits[takers], splits[givers] - lengths[givers] + 1)
+        most = np.minimum(lengths[takers] - 1 - splits[takers], splits[givers] - 1)
+        amounts = generator.integers(least, most + 1)
+        splits[givers] -= amounts
+        splits[takers] += amounts
     return splits

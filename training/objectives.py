@@ -1,7 +1,7 @@
 """Turn token ids into training pairs: one pure function per objective.
 
-Each takes the ids of a document without special tokens and returns arrays of ids, and each draws its randomness from
-a NumPy generator that the caller seeds, so that the same seed gives the same pair.
+Each takes documents without special tokens and returns as many sequences of ids, and each draws its randomness from a
+NumPy generator that the caller seeds, so that the same seed gives the same pairs.
 
     function            shape of model      what is to be predicted
     split_for_next_word encoder-decoder     how the document goes on
@@ -11,56 +11,67 @@ a NumPy generator that the caller seeds, so that the same seed gives the same pa
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from kakehashi.training.sequences import Ids, Numbers, Sequences, choose, find_positions
 
 IGNORED_LABEL = -100
 
-Ids = NDArray[np.int64]
+
+def draw_splits(lengths: Numbers, generator: np.random.Generator) -> Numbers:
+    """Draws where documents are split for `split_for_next_word`.
+
+    Args:
+        lengths: Tokens of each document, shape (documents,).
+        generator: Draws; each point between two tokens is equally likely.
+
+    Returns:
+        Tokens of each context, shape (documents,); 0 where a document of one token has no such point.
+    """
+    return np.where(lengths > 1, generator.integers(1, np.maximum(lengths, 2)), 0)
 
 
-def split_for_next_word(
-    ids: ArrayLike, generator: np.random.Generator, *, eos_token_id: int, split: int | None = None
-) -> tuple[Ids, Ids]:
-    """Splits a document at a random point into the context so far and what follows.
+def split_for_next_word(documents: Sequences, splits: Numbers, *, eos_token_id: int) -> tuple[Sequences, Sequences]:
+    """Splits documents into the context so far and what follows.
 
     The encoder reads the context; the decoder writes what follows, each word from the context and the words before
-    it, never from those after. Each of the `length - 1` points between two tokens is equally likely, so over many
-    epochs every token of a document is at some time the first one to be predicted:
+    it, never from those after. `draw_splits` takes each of the `length - 1` points between two tokens equally often,
+    so over many epochs every token of a document is at some time the first one to be predicted:
 
         document   I    love  cats
         split           |            or              |
         source     I    </s>               I    love  </s>
         target     love cats  </s>         cats </s>
 
-    A document of one token has no such point: its context is empty and its source is `</s>` alone.
+    The context of a document of one token is empty: its source is `</s>` alone.
 
     Args:
-        ids: The document, shape (length,), without special tokens.
-        generator: Draws the split point.
+        documents: Documents without special tokens.
+        splits: Tokens of each context, shape (documents,).
         eos_token_id: Closes the source and the target.
-        split: Tokens of the context, where they were drawn before; None draws them now.
 
     Returns:
-        The source, shape (split + 1,), and the target, shape (length - split + 1,).
+        The sources, of `split + 1` tokens each, and the targets, of `length - split + 1`.
 
     Raises:
-        ValueError: The document is empty.
+        ValueError: A document is empty.
 
     Source:
         Prefix language modelling in "Exploring the Limits of Transfer Learning" (Raffel et al., 2020), section 3.2.1;
         ours closes the source with `</s>` too, so that it has the form of every other source.
     """
-    document = _as_document(ids)
-    if split is None:
-        split = int(generator.integers(1, len(document))) if len(document) > 1 else 0
-    return np.append(document[:split], eos_token_id), np.append(document[split:], eos_token_id)
+    _require_tokens(documents)
+    is_context = documents.positions < np.repeat(splits, documents.lengths)
+    source, target = documents.keep(is_context), documents.keep(~is_context)
+    return source.append(eos_token_id), target.append(eos_token_id)
 
 
 def span_corruption_lengths(
-    inputs_length: int, noise_density: float = 0.15, mean_noise_span_length: float = 3.0
-) -> tuple[int, int]:
+    inputs_length: int | Numbers, noise_density: float = 0.15, mean_noise_span_length: float = 3.0
+) -> tuple[Numbers, Numbers]:
     """Returns how long the source and the target of `corrupt_spans` will be: chance has no part in it.
 
     Example:
@@ -68,12 +79,12 @@ def span_corruption_lengths(
         2 sentinels and `</s>`, the target 3 tokens, 2 sentinels and `</s>`: (12, 6).
 
     Args:
-        inputs_length: Tokens of the document, without special tokens.
+        inputs_length: Tokens of the document, without special tokens; or those of several, shape (documents,).
         noise_density: Fraction of the tokens to cut out, above 0 and below 1.
         mean_noise_span_length: Average tokens in a span that is cut out, at least 1.
 
     Returns:
-        The source length and the target length in tokens, `</s>` and sentinels included.
+        The source length and the target length in tokens, `</s>` and sentinels included, of the shape of the input.
 
     Raises:
         ValueError: An argument is outside its bounds.
@@ -105,10 +116,11 @@ def longest_corruptible_length(
         ValueError: Not even one token fits, or an argument is outside its bounds.
     """
     # A span of one or more tokens is replaced by one sentinel, so the document is at most the sum of both.
-    for length in range(max_source_length + max_target_length, 0, -1):
-        source_length, target_length = span_corruption_lengths(length, noise_density, mean_noise_span_length)
-        if source_length <= max_source_length and target_length <= max_target_length:
-            return length
+    lengths = np.arange(1, max_source_length + max_target_length + 1)
+    source_lengths, target_lengths = span_corruption_lengths(lengths, noise_density, mean_noise_span_length)
+    fits = (source_lengths <= max_source_length) & (target_lengths <= max_target_length)
+    if fits.any():
+        return int(lengths[fits].max())
     raise ValueError(
         "Span corruption needs at least 2 source and 3 target tokens, but `max_source_length` is "
         f"{max_source_length} and `max_target_length` is {max_target_length}."
@@ -116,15 +128,15 @@ def longest_corruptible_length(
 
 
 def corrupt_spans(
-    ids: ArrayLike,
+    documents: Sequences,
     generator: np.random.Generator,
     *,
     sentinel_token_ids: Sequence[int],
     eos_token_id: int,
     noise_density: float = 0.15,
     mean_noise_span_length: float = 3.0,
-) -> tuple[Ids, Ids]:
-    """Cuts random spans out of a document; the target names each gap and says what stood there.
+) -> tuple[Sequences, Sequences]:
+    """Cuts random spans out of documents; the target names each gap and says what stood there.
 
     Drawn with 12 tokens, density 0.25 and mean length 1.5, so 3 tokens in 2 spans:
 
@@ -138,7 +150,7 @@ def corrupt_spans(
     ways in which no two spans touch.
 
     Args:
-        ids: The document, shape (length,), without special tokens.
+        documents: Documents without special tokens.
         generator: Draws the spans.
         sentinel_token_ids: Ids of the sentinels in order, at least one per span.
         eos_token_id: Closes the source and the target.
@@ -146,35 +158,41 @@ def corrupt_spans(
         mean_noise_span_length: Average tokens in a span that is cut out, at least 1.
 
     Returns:
-        The source, shape (source_length,), and the target, shape (target_length,).
+        The sources and the targets.
 
     Raises:
-        ValueError: The document is empty, needs more sentinels than there are, or an argument is outside its bounds.
+        ValueError: A document is empty, needs more sentinels than there are, or an argument is outside its bounds.
 
     Source:
         "Exploring the Limits of Transfer Learning" (Raffel et al., 2020), section 3.1.4. There a document always
         begins with kept and ends with cut tokens; here either end may be kept or cut, and no sentinel closes the
         target, since `</s>` does.
     """
-    document = _as_document(ids)
-    num_noise_tokens, num_spans = _count_noise(len(document), noise_density, mean_noise_span_length)
-    if num_spans > len(sentinel_token_ids):
+    _require_tokens(documents)
+    num_noise_tokens, num_spans = _count_noise(documents.lengths, noise_density, mean_noise_span_length)
+    most = int(num_spans.max(initial=0))
+    if most > len(sentinel_token_ids):
         raise ValueError(
-            f"A document of {len(document)} tokens with {num_spans} spans cut out needs {num_spans} sentinels, but "
-            f"the tokenizer has {len(sentinel_token_ids)}: cut documents shorter, raise `mean_noise_span_length` "
-            f"({mean_noise_span_length}) or train the tokenizer with more sentinels."
+            f"A document of {documents.lengths[num_spans.argmax()]} tokens with {most} spans cut out needs {most} "
+            f"sentinels, but the tokenizer has {len(sentinel_token_ids)}: cut documents shorter, raise "
+            f"`mean_noise_span_length` ({mean_noise_span_length}) or train the tokenizer with more sentinels."
         )
-    cut, span_lengths = _draw_spans(len(document), num_noise_tokens, num_spans, generator)
-    # Where each span begins among the tokens that are cut out.
-    first = np.cumsum(span_lengths) - span_lengths
-    sentinels = np.asarray(sentinel_token_ids[:num_spans], dtype=np.int64)
-    source = np.insert(np.delete(document, cut), cut[first] - first, sentinels)
-    target = np.insert(document[cut], first, sentinels)
-    return np.append(source, eos_token_id), np.append(target, eos_token_id)
+    span_starts, span_lengths = _draw_spans(documents.lengths, num_noise_tokens, num_spans, generator)
+    sentinels = np.asarray(sentinel_token_ids, dtype=np.int64)[find_positions(num_spans)]
+    # The first token of a span gives its place to the sentinel.
+    shown = documents.ids.copy()
+    shown[span_starts] = sentinels
+    is_cut = np.zeros(len(shown), dtype=bool)
+    is_cut[np.repeat(span_starts, span_lengths) + find_positions(span_lengths)] = True
+    is_hidden = is_cut.copy()
+    is_hidden[span_starts] = False
+    source = Sequences(shown, documents.lengths).keep(~is_hidden)
+    target = documents.keep(is_cut).insert(np.cumsum(span_lengths) - span_lengths, sentinels, num_spans)
+    return source.append(eos_token_id), target.append(eos_token_id)
 
 
-def frame_for_causal_lm(ids: ArrayLike, *, bos_token_id: int, eos_token_id: int) -> tuple[Ids, Ids]:
-    """Puts a document between `<s>` and `</s>`; every token but the first is to be predicted.
+def frame_for_causal_lm(documents: Sequences, *, bos_token_id: int, eos_token_id: int) -> tuple[Sequences, Sequences]:
+    """Puts documents between `<s>` and `</s>`; every token but the first is to be predicted.
 
         input_ids  <s>  I  love  cats  </s>
         labels     <s>  I  love  cats  </s>
@@ -183,22 +201,23 @@ def frame_for_causal_lm(ids: ArrayLike, *, bos_token_id: int, eos_token_id: int)
     prediction at each position with the label of the next.
 
     Args:
-        ids: The document, shape (length,), without special tokens.
+        documents: Documents without special tokens.
         bos_token_id: Opens the sequence.
         eos_token_id: Closes it.
 
     Returns:
-        The input ids and the labels, both of shape (length + 2,).
+        The input ids and the labels, of `length + 2` tokens each.
 
     Raises:
-        ValueError: The document is empty.
+        ValueError: A document is empty.
     """
-    framed = np.concatenate(([bos_token_id], _as_document(ids), [eos_token_id]))
-    return framed, framed.copy()
+    _require_tokens(documents)
+    framed = documents.prepend(bos_token_id).append(eos_token_id)
+    return framed, framed
 
 
 def mask_tokens(
-    ids: ArrayLike,
+    sequences: Sequences,
     generator: np.random.Generator,
     *,
     mask_token_id: int,
@@ -206,8 +225,8 @@ def mask_tokens(
     mlm_probability: float = 0.3,
     mask_fraction: float = 0.8,
     random_fraction: float = 0.1,
-) -> tuple[Ids, Ids]:
-    """Hides some tokens, which are to be predicted from all the others.
+) -> tuple[Sequences, Sequences]:
+    """Hides some tokens of each sequence, which are to be predicted from all the others.
 
     Drawn with 10 tokens and probability 0.3; of the 3 chosen ones, one became `<mask>`, one another token, and one
     stayed (a dot is a label of -100, which counts for nothing):
@@ -215,11 +234,11 @@ def mask_tokens(
         input_ids  the small <mask> did not run because green was tired </s>
         labels      .   .     dog    .   .  run    .     it    .    .    .
 
-    Exactly `round(mlm_probability * regular)` tokens are chosen, and at least one, so that no sequence is without a
-    label. Special tokens are never chosen and never put in.
+    Exactly `round(mlm_probability * regular)` tokens of a sequence are chosen, and at least one, so that none is
+    without a label. Special tokens are never chosen and never put in.
 
     Args:
-        ids: The sequence, shape (length,); it may hold special tokens.
+        sequences: Sequences, which may hold special tokens.
         generator: Draws the positions and what becomes of them.
         mask_token_id: Id of `<mask>`.
         regular_token_ids: All ids that are not special, ascending, shape (number of them,).
@@ -228,10 +247,10 @@ def mask_tokens(
         random_fraction: How many become a random regular token, on average; the rest stay as they are.
 
     Returns:
-        The input ids and the labels, both of shape (length,).
+        The input ids and the labels, as long as the sequences.
 
     Raises:
-        ValueError: The sequence holds no regular token, or a fraction is outside its bounds.
+        ValueError: A sequence holds no regular token, or a fraction is outside its bounds.
 
     Source:
         "BERT" (Devlin et al., 2019), section 3.1, with the 30 % that "Should You Mask 15 % in Masked Language
@@ -243,26 +262,26 @@ def mask_tokens(
             "`mask_fraction` and `random_fraction` must not be negative and sum to at most 1, "
             f"but they are {mask_fraction} and {random_fraction}."
         )
-    input_ids = _as_document(ids).copy()
-    regular = np.flatnonzero(np.isin(input_ids, regular_token_ids, kind="table"))
-    if not len(regular):
-        raise ValueError(f"A sequence to be masked must hold a token that is not special, but it is {input_ids}.")
-    num_chosen = max(1, round(mlm_probability * len(regular)))
-    chosen = generator.choice(regular, num_chosen, replace=False)
-    labels = np.full_like(input_ids, IGNORED_LABEL)
-    labels[chosen] = input_ids[chosen]
-    fate = generator.random(num_chosen)
+    is_regular = np.isin(sequences.ids, regular_token_ids, kind="table")
+    regular = sequences.keep(is_regular)
+    if not regular.lengths.all():
+        empty = sequences.split()[int(regular.lengths.argmin())]
+        raise ValueError(f"A sequence to be masked must hold a token that is not special, but it is {empty}.")
+    counts = np.maximum(_round(mlm_probability * regular.lengths), 1)
+    chosen = np.flatnonzero(is_regular)[choose(regular.lengths, counts, generator)]
+    labels = np.full_like(sequences.ids, IGNORED_LABEL)
+    labels[chosen] = sequences.ids[chosen]
+    fate = generator.random(len(chosen))
     masked, randomised = chosen[fate < mask_fraction], chosen[fate >= 1 - random_fraction]
+    input_ids = sequences.ids.copy()
     input_ids[masked] = mask_token_id
     input_ids[randomised] = generator.choice(regular_token_ids, len(randomised))
-    return input_ids, labels
+    return Sequences(input_ids, sequences.lengths), Sequences(labels, sequences.lengths)
 
 
-def _as_document(ids: ArrayLike) -> Ids:
-    document = np.asarray(ids, dtype=np.int64)
-    if document.ndim != 1 or not len(document):
-        raise ValueError(f"A document must be a sequence of at least one id, but its shape is {document.shape}.")
-    return document
+def _require_tokens(documents: Sequences) -> None:
+    if not documents.lengths.all():
+        raise ValueError(f"A document must hold at least one id, but number {documents.lengths.argmin()} holds none.")
 
 
 def _require_fraction(name: str, value: float) -> None:
@@ -270,33 +289,58 @@ def _require_fraction(name: str, value: float) -> None:
         raise ValueError(f"`{name}` must be above 0 and at most 1, but it is {value}.")
 
 
-def _count_noise(inputs_length: int, noise_density: float, mean_noise_span_length: float) -> tuple[int, int]:
+def _count_noise(
+    inputs_length: int | Numbers, noise_density: float, mean_noise_span_length: float
+) -> tuple[Numbers, Numbers]:
     """Returns how many tokens are cut out and in how many spans."""
-    if inputs_length < 1:
-        raise ValueError(f"`inputs_length` must be at least 1, but it is {inputs_length}.")
+    lengths = np.asarray(inputs_length)
+    if (lengths < 1).any():
+        raise ValueError(f"`inputs_length` must be at least 1, but it is {lengths.min()}.")
     if not 0 < noise_density < 1:
         raise ValueError(f"`noise_density` must be above 0 and below 1, but it is {noise_density}.")
     if mean_noise_span_length < 1:
         raise ValueError(f"`mean_noise_span_length` must be at least 1, but it is {mean_noise_span_length}.")
-    num_noise_tokens = min(max(round(inputs_length * noise_density), 1), max(inputs_length - 1, 1))
-    num_spans = max(round(num_noise_tokens / mean_noise_span_length), 1)
+    num_noise_tokens = _round(lengths * noise_density).clip(1, np.maximum(lengths - 1, 1))
+    num_spans = np.maximum(_round(num_noise_tokens / mean_noise_span_length), 1)
     # Spans that do not touch need a kept token between each two.
-    return num_noise_tokens, min(num_spans, inputs_length - num_noise_tokens + 1)
+    return num_noise_tokens, np.minimum(num_spans, lengths - num_noise_tokens + 1)
 
 
-def _draw_spans(length: int, num_noise_tokens: int, num_spans: int, generator: np.random.Generator) -> tuple[Ids, Ids]:
-    """Returns the positions that spans cover, ascending, and the length of each span.
+def _round(values: NDArray[np.floating[Any]]) -> Numbers:
+    return np.rint(values).astype(np.int64)
 
-    No two spans touch; all ways to place them so are equally likely.
+
+def _draw_spans(
+    lengths: Numbers, num_noise_tokens: Numbers, num_spans: Numbers, generator: np.random.Generator
+) -> tuple[Numbers, Numbers]:
+    """Returns where spans begin among the tokens of all documents, ascending, and how long each is.
+
+    No two spans of a document touch; all ways to place them so are equally likely.
     """
     span_lengths = _split_randomly(num_noise_tokens, num_spans, generator)
-    # One kept run before, between and after the spans; only the outer two may be empty.
-    kept_lengths = _split_randomly(length - num_noise_tokens + 2, num_spans + 1, generator)
-    kept_lengths[[0, -1]] -= 1
-    return np.repeat(np.cumsum(kept_lengths[:-1]), span_lengths) + np.arange(num_noise_tokens), span_lengths
+    # One kept run before, between and after the spans of a document; only the outer two may be empty.
+    kept_lengths = _split_randomly(lengths - num_noise_tokens + 2, num_spans + 1, generator)
+    lasts = np.cumsum(num_spans + 1) - 1
+    kept_lengths[lasts] -= 1
+    kept_lengths[lasts - num_spans] -= 1
+    # Before a span stand its own kept run, all earlier ones and all earlier spans.
+    is_before_span = np.ones(len(kept_lengths), dtype=bool)
+    is_before_span[lasts] = False
+    return np.cumsum(kept_lengths)[is_before_span] + np.cumsum(span_lengths) - span_lengths, span_lengths
 
 
-def _split_randomly(total: int, num_parts: int, generator: np.random.Generator) -> Ids:
-    """Returns the sizes of parts of at least one each, uniform over all ways to split: 5 in 2 → 1+4, 2+3, 3+2, 4+1."""
-    cuts = np.sort(generator.choice(total - 1, num_parts - 1, replace=False, shuffle=False)) + 1
-    return np.diff(cuts, prepend=0, append=total)
+def _split_randomly(totals: Numbers, num_parts: Numbers, generator: np.random.Generator) -> Numbers:
+    """Returns the sizes of parts of at least one each, uniform over all ways to split: 5 in 2 → 1+4, 2+3, 3+2, 4+1.
+
+    Args:
+        totals: What is split, shape (documents,).
+        num_parts: In how many parts, shape (documents,).
+        generator: Draws.
+
+    Returns:
+        Shape (sum of all numbers of parts,).
+    """
+    is_end = choose(totals - 1, num_parts - 1, generator)
+    # The last part ends with the whole.
+    is_end = np.insert(is_end, np.cumsum(totals - 1), True)
+    return np.diff(np.flatnonzero(is_end), prepend=-1)

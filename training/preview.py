@@ -18,7 +18,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
@@ -26,7 +25,7 @@ from transformers import (
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
 from kakehashi.training.classify import name_classes
-from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
+from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import (
     LENGTH_COLUMNS,
@@ -180,7 +179,7 @@ def _preview_classify(
         max_length=arguments.max_length,
         keep_lengths=True,
     )
-    collate: Any = DataCollatorWithPadding(tokenizer)
+    collate: Any = ClassificationCollator(tokenizer)
     return Preview(
         AutoModelForSequenceClassification,
         _without_lengths(examples),
