@@ -24,7 +24,6 @@ rows are packed with so many short segments that masks are the faster way.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
@@ -38,7 +37,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .attention_kakehashi import eager_attention_forward
 from .packing_kakehashi import rounded_size
 
 SHORTEST_BLOCK = 16
@@ -47,9 +45,9 @@ SHORTEST_BLOCK = 16
 LENGTH_STEP = 8
 """Lengths of blocks are multiples of this, so that few shapes recur from batch to batch, see `rounded_size`."""
 
-LONGEST_WRITTEN_OUT = 256
-"""Length up to which attention written out is preferred to torch's kernel on a CPU in half precision, whose backward
-pass is slow where segments are short."""
+LONGEST_WRITTEN_OUT, LONGEST_WRITTEN_OUT_FP32 = 256, 32
+"""Length up to which attention written out is preferred to torch's kernel on a CPU, in half precision and in float32:
+the backward pass of the kernel is slow where segments are short."""
 
 TILE = 128
 """Queries, and keys, that the flash kernel multiplies at once; what a shorter segment leaves of a tile is wasted."""
@@ -118,7 +116,7 @@ def varlen_attention_forward(
     if query.is_cuda:
         context = _attend_by_kernel(query, key, value, *starts, max_length_q, max_length_k, is_causal, scaling)
     else:
-        context = _attend_by_blocks(module, query, key, value, *starts, is_causal, scaling)
+        context = _attend_by_blocks(query, key, value, *starts, is_causal, scaling)
     return context[None], None
 
 
@@ -161,6 +159,38 @@ def varlen_arguments(kernel: Any) -> frozenset[str]:
     return frozenset(inspect.signature(kernel).parameters)
 
 
+class _Gather(torch.autograd.Function):
+    """Puts rows in other places, each in one place at the most, with zeros where none stands.
+
+    torch would add up the gradients of rows that are taken from a tensor, one after the other; these go back as they
+    came.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, places: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+        """Returns `rows[places]`, of shape `(len(places), width)`.
+
+        Args:
+            ctx: What the backward pass needs.
+            rows: `(rows, width)`.
+            places: Which row stands at each place; `len(rows)` means zeros.
+            inverse: At which place each row stands; `len(places)` means at none.
+        """
+        ctx.save_for_backward(inverse)
+        return _take(rows, places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """Returns the gradient of `rows`."""
+        (inverse,) = ctx.saved_tensors
+        return _take(gradients[0], inverse), None, None
+
+
+def _take(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    # What has no row takes the one behind the last.
+    return torch.cat((rows, rows.new_zeros(1, rows.shape[1]))).index_select(0, places)
+
+
 @dataclass(frozen=True)
 class SegmentBlocks:
     """Segments of about equal length together, padded to the longest of them: one block for each such group.
@@ -169,15 +199,18 @@ class SegmentBlocks:
                                                        b . .
                                                        c c .
 
-    In half precision blocks are a little longer, and hold a few segments of padding alone, see `rounded_size`.
+    Within a segment one head stands after the other, as products of matrices want them. In half precision blocks are a
+    little longer, and hold a few segments of padding alone, see `rounded_size`.
 
     Attributes:
-        slots: `(tokens,)`, the place of each token when all blocks stand end to end.
         shapes: Segments of each block and places of each of them.
+        places: `(places of all blocks and heads,)`, which head of which token stands there, see `_Gather`.
+        inverse: `((tokens + filler) * heads,)`, at which place each stands.
     """
 
-    slots: torch.Tensor
     shapes: list[tuple[int, int]]
+    places: torch.Tensor
+    inverse: torch.Tensor
 
     @classmethod
     def of(cls, lengths: torch.Tensor, groups: list[torch.Tensor], states: torch.Tensor) -> SegmentBlocks:
@@ -186,41 +219,48 @@ class SegmentBlocks:
         Args:
             lengths: `(segments,)`, tokens of each.
             groups: Which segments are in each block.
-            states: `(tokens, heads, head_dim)`, for their device and dtype.
+            states: `(tokens + filler, heads, head_dim)`.
         """
         shapes = []
         for group in groups:
             longest = max(1, int(lengths[group].max()))
             shapes.append((rounded_size(len(group), states), longest + -longest % LENGTH_STEP))
         ends = list(accumulate(count * length for count, length in shapes))
-        first_slots = torch.empty_like(lengths)
+        starts, room = torch.empty_like(lengths), torch.empty_like(lengths)
         for group, (count, length), end in zip(groups, shapes, ends, strict=True):
-            first_slots[group] = torch.arange(end - count * length, end, length, device=lengths.device)[: len(group)]
+            starts[group] = torch.arange(end - count * length, end, length, device=lengths.device)[: len(group)]
+            room[group] = length
+        # The place of a token's head: behind the heads of all segments before, and the earlier heads of its own.
+        size, heads, _ = states.shape
         first_tokens = lengths.cumsum(dim=0) - lengths
-        moves = (first_slots - first_tokens).repeat_interleave(lengths)
-        return cls(moves + torch.arange(len(moves), device=lengths.device), shapes)
+        moves = (starts * heads - first_tokens).repeat_interleave(lengths)
+        first_places = moves + torch.arange(len(moves), device=lengths.device)
+        earlier_heads = room.repeat_interleave(lengths)[:, None] * torch.arange(heads, device=lengths.device)
+        inverse = lengths.new_full((size * heads,), ends[-1] * heads)
+        inverse[: len(moves) * heads] = (first_places[:, None] + earlier_heads).flatten()
+        places = lengths.new_full((ends[-1] * heads + 1,), size * heads)
+        places[inverse] = torch.arange(size * heads, device=lengths.device)
+        return cls(shapes, places[:-1], inverse)
 
     def spread(self, states: torch.Tensor) -> list[torch.Tensor]:
         """`(tokens + filler, heads, head_dim)` to a block `(segments, heads, length, head_dim)` for each group."""
-        sizes = [count * length for count, length in self.shapes]
-        places = states.new_zeros(sum(sizes), *states.shape[1:])
-        places = places.index_copy(0, self.slots, states[: len(self.slots)])
+        heads = states.shape[1]
+        places = _Gather.apply(states.flatten(0, 1), self.places, self.inverse)
+        blocks = places.split([count * length * heads for count, length in self.shapes])
         return [
-            block.unflatten(0, shape).transpose(1, 2)
-            for block, shape in zip(places.split(sizes), self.shapes, strict=True)
+            block.unflatten(0, (count, heads, length))
+            for block, (count, length) in zip(blocks, self.shapes, strict=True)
         ]
 
-    def collect(self, blocks: list[torch.Tensor], filler: int) -> torch.Tensor:
-        """Blocks `(segments, length, heads, head_dim)` to `(tokens + filler, heads, head_dim)`."""
-        ends = blocks[0].new_zeros(filler, *blocks[0].shape[2:])
-        states = torch.cat([block.flatten(0, 1) for block in blocks]).index_select(0, self.slots)
-        return torch.cat((states, ends)) if filler else states
+    def collect(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """Blocks `(segments, heads, length, head_dim)` to `(tokens + filler, heads, head_dim)`, zeros for filler."""
+        places = torch.cat([block.flatten(0, 2) for block in blocks])
+        return _Gather.apply(places, self.inverse, self.places).unflatten(0, (-1, blocks[0].shape[1]))
 
 
 # Blocks differ from batch to batch in number and shape; `torch.compile` would compile anew for each.
 @torch.compiler.disable
 def _attend_by_blocks(
-    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -250,11 +290,29 @@ def _attend_by_blocks(
             of_segments = F.pad(key_lengths[group], (0, len(keys) - len(group)))
             hidden = (places >= of_segments[:, None])[:, None, None]
         mask = queries.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(queries.dtype).min)
-        attend: Callable[..., Any] = sdpa_attention_forward
-        if queries.dtype != torch.float32 and length <= LONGEST_WRITTEN_OUT:
-            attend = eager_attention_forward
-        contexts.append(attend(module, queries, keys, values, mask, scaling=scaling)[0])
-    return query_blocks.collect(contexts, len(query) - len(query_blocks.slots))
+        if length <= (LONGEST_WRITTEN_OUT_FP32 if queries.dtype == torch.float32 else LONGEST_WRITTEN_OUT):
+            contexts.append(_attend_written_out(queries, keys, values, mask, scaling))
+        else:
+            is_grouped = queries.shape[1] != keys.shape[1]
+            contexts.append(
+                F.scaled_dot_product_attention(
+                    queries, keys, values, attn_mask=mask, scale=scaling, enable_gqa=is_grouped
+                )
+            )
+    return query_blocks.collect(contexts)
+
+
+def _attend_written_out(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Context vectors of one block, `(segments, heads, length, head_dim)`."""
+    segments, heads, length, _ = queries.shape
+    # Query heads that share a key head stand one below the other.
+    rows = queries.reshape(segments * keys.shape[1], -1, queries.shape[-1])
+    keys, values = keys.flatten(0, 1), values.flatten(0, 1)
+    mask = mask.expand(segments, heads, length, -1).reshape(len(rows), rows.shape[1], -1)
+    weights = torch.baddbmm(mask, rows, keys.transpose(1, 2), alpha=scaling).softmax(dim=-1)
+    return torch.bmm(weights.to(values.dtype), values).view(segments, heads, length, -1)
 
 
 def register_varlen() -> None:

@@ -1,7 +1,5 @@
 """The varlen implementation: padded batches agree with masks, and the kernel of either torch is called rightly."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,24 +110,35 @@ def test_the_kernel_of_either_torch_gets_what_it_needs(monkeypatch, kernel, is_c
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("is_causal", [True, False])
-def test_blocks_of_about_equal_length_give_what_segments_give_alone(dtype, is_causal):
+@pytest.mark.parametrize("filler", [0, 3])
+def test_blocks_of_about_equal_length_give_what_segments_give_alone(dtype, is_causal, filler):
     generator = torch.Generator().manual_seed(0)
     # Short ones, one beyond what is written out, and where source and target differ an empty one.
     lengths = torch.tensor([3, 300, 17, 1, 40, 2, 33])
     key_lengths = lengths if is_causal else torch.tensor([9, 5, 270, 2, 1, 0, 64])
     starts, key_starts = (F.pad(each.cumsum(0), (1, 0)).to(torch.int32) for each in (lengths, key_lengths))
-    query = torch.randn(int(lengths.sum()), 4, 8, generator=generator).to(dtype)
-    key, value = torch.randn(2, int(key_lengths.sum()), 2, 8, generator=generator).to(dtype)
-    module = SimpleNamespace(num_key_value_groups=2, training=False, is_causal=is_causal)
-    result = varlen._attend_by_blocks(module, query, key, value, starts, key_starts, is_causal, None)
+    tokens = int(lengths.sum())
+    query = torch.randn(tokens + filler, 4, 8, generator=generator).to(dtype).requires_grad_()
+    key, value = (
+        torch.randn(int(key_lengths.sum()) + filler, 2, 8, generator=generator).to(dtype).requires_grad_()
+        for _ in range(2)
+    )
+    result = varlen._attend_by_blocks(query, key, value, starts, key_starts, is_causal, None)
+    # What queries without a key give means nothing, but must be a number.
+    assert result.shape == query.shape and result.isfinite().all() and not result[tokens:].any()
     expected = kernel_of_torch_2_13(
         query, key, value, starts, key_starts, 300, 300, window_size=(-1, 0 if is_causal else -1), enable_gqa=True
     )
-    # What queries without a key give means nothing, but must be a number.
-    assert result.isfinite().all()
     seen = key_lengths.ne(0).repeat_interleave(lengths)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
-    torch.testing.assert_close(result[seen], expected[seen], **tolerance)
+    torch.testing.assert_close(result[:tokens][seen], expected[seen], **tolerance)
+    gradient = torch.randn(tokens, 4, 8, generator=generator).to(dtype)
+    # What stands behind the tokens belongs to no segment, whatever its gradient is.
+    got = torch.autograd.grad(
+        result, (query, key, value), F.pad(gradient * seen[:, None, None], (0, 0, 0, 0, 0, filler), value=5)
+    )
+    for each, right in zip(got, torch.autograd.grad(expected[seen], (query, key, value), gradient[seen]), strict=True):
+        torch.testing.assert_close(each, right, **{name: 4 * value for name, value in tolerance.items()})
 
 
 def test_the_kernel_refuses_float32(monkeypatch):
