@@ -1,10 +1,16 @@
 """What several processes agree on, seen from one; tests/test_distributed_runs.py has two."""
 
+import logging
+
 import pytest
 import torch
+from datasets import Dataset
+from datasets.utils import are_progress_bars_disabled, enable_progress_bars
+from transformers.utils import logging as transformers_logging
 
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.console import notify
+from kakehashi.training.examples import tokenize_documents
 from kakehashi.training.processes import (
     first_process_first,
     from_first,
@@ -13,6 +19,7 @@ from kakehashi.training.processes import (
     is_first_process,
     launched_processes,
     same_everywhere,
+    silence_other_processes,
     sum_over_processes,
 )
 from kakehashi.training.recipe import parse_recipe
@@ -42,3 +49,24 @@ def test_only_the_first_process_tells_what_all_of_them_meet(monkeypatch, capsys)
     silent = same_everywhere(error)
     assert isinstance(silent, SystemExit) and silent.code == 2
     assert capsys.readouterr().err == "from the first\n"
+
+
+def test_only_the_first_process_warns_of_its_data_and_shows_bars(monkeypatch, caplog, tiny_tokenizer):
+    def tokenize():
+        caplog.clear()
+        tokenize_documents(Dataset.from_dict({"text": ["I love cats. " * 20]}), tiny_tokenizer, max_length=8)
+        return caplog.messages
+
+    silence_other_processes()
+    assert tokenize() == ["1 of 1 documents are longer than 8 tokens and were split."]
+    assert not are_progress_bars_disabled()
+    monkeypatch.setenv("RANK", "1")
+    verbosity = transformers_logging.get_verbosity()
+    try:
+        silence_other_processes()
+        assert tokenize() == [] and are_progress_bars_disabled()
+    finally:
+        logging.getLogger("kakehashi").setLevel(logging.NOTSET)
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+        enable_progress_bars()

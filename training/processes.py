@@ -10,6 +10,7 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ def same_everywhere(error: Exception) -> BaseException:
 def silence_other_processes() -> None:
     """Keeps all processes but the first from showing bars and warnings that the first one shows already."""
     if not is_first_process():
+        getLogger("kakehashi").setLevel(ERROR)
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         disable_progress_bars()
