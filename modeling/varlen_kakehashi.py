@@ -45,9 +45,9 @@ SHORTEST_BLOCK = 16
 LENGTH_STEP = 8
 """Lengths of blocks are multiples of this, so that few shapes recur from batch to batch, see `rounded_size`."""
 
-LONGEST_WRITTEN_OUT, LONGEST_WRITTEN_OUT_FP32 = 256, 32
-"""Length up to which attention written out is preferred to torch's kernel on a CPU, in half precision and in float32:
-the backward pass of the kernel is slow where segments are short."""
+LONGEST_WRITTEN_OUT = 256
+"""Length up to which attention written out is preferred to torch's kernel on a CPU in half precision, whose backward
+pass is slow where segments are short."""
 
 TILE = 128
 """Queries, and keys, that the flash kernel multiplies at once; what a shorter segment leaves of a tile is wasted."""
@@ -290,7 +290,7 @@ def _attend_by_blocks(
             of_segments = F.pad(key_lengths[group], (0, len(keys) - len(group)))
             hidden = (places >= of_segments[:, None])[:, None, None]
         mask = queries.new_zeros(hidden.shape).masked_fill(hidden, torch.finfo(queries.dtype).min)
-        if length <= (LONGEST_WRITTEN_OUT_FP32 if queries.dtype == torch.float32 else LONGEST_WRITTEN_OUT):
+        if queries.dtype != torch.float32 and length <= LONGEST_WRITTEN_OUT:
             contexts.append(_attend_written_out(queries, keys, values, mask, scaling))
         else:
             is_grouped = queries.shape[1] != keys.shape[1]
