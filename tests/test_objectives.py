@@ -155,6 +155,7 @@ def test_even_a_single_token_gets_a_label():
 def test_the_same_seed_gives_the_same_pair():
     document = one(np.arange(100, 150))
     for objective in (
+        lambda draws: split_for_next_word(document, draw_splits(document.lengths, draws), eos_token_id=EOS),
         lambda draws: corrupt_spans(document, draws, sentinel_token_ids=SENTINELS, eos_token_id=EOS),
         lambda draws: mask_tokens(document, draws, mask_token_id=MASK, regular_token_ids=REGULAR),
     ):
