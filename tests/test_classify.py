@@ -142,6 +142,24 @@ def test_weights_of_labels_change_what_is_learnt(recipe, capsys):
             run(recipe, overwrite=True, class_weights=weights)
 
 
+def test_r_drop_sees_each_text_twice_and_adds_how_far_its_answers_are_apart(recipe, tmp_path):
+    keys = {"overwrite": True, "config_overrides": {"dropout": 0.5}, "logging_steps": 1, "max_steps": 1}
+    once, far, twice = (run(recipe, **keys, r_drop_alpha=alpha) for alpha in (0, 1e-9, 100))
+    assert far["num_tokens_seen"] == twice["num_tokens_seen"] == 2 * once["num_tokens_seen"]
+    assert twice["train_loss"] > far["train_loss"] + 1
+    # Validation reads each text once, and asks for the label alone.
+    assert twice["eval_loss"] < twice["train_loss"] / 2
+    assert "dropout: 0.5" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+def test_r_drop_of_a_model_that_drops_nothing_is_refused(recipe):
+    with pytest.raises(ValueError, match="must have some, got none: add `config_overrides: "):
+        run(recipe, r_drop_alpha=1)
+    for alpha in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="`r_drop_alpha` must be a number from 0 on, got"):
+            run(recipe, r_drop_alpha=alpha)
+
+
 def test_the_best_model_is_chosen_by_a_number_the_labels_give(recipe):
     with pytest.raises(ValueError, match="`metric_for_best_model` must be one of loss, accuracy, macro_f1 for single"):
         run(recipe, metric_for_best_model="mse")

@@ -48,6 +48,16 @@ def test_texts_get_their_labels(preview, tiny_config):
     assert previewed.notes == ["single_label_classification, 3 labels in the sample"]
 
 
+def test_r_drop_reads_each_text_twice(preview, tiny_config):
+    keys = {"max_length": 16, "r_drop_alpha": 1.0}
+    with pytest.raises(ValueError, match="`r_drop_alpha` compares two answers"):
+        preview(ClassifyArguments, **keys)
+    tiny_config.dropout = 0.1
+    _, batches = preview(ClassifyArguments, **keys)
+    assert torch.equal(batches[0]["input_ids"][0::2], batches[0]["input_ids"][1::2])
+    assert len(batches[0]["labels"]) == 2 * 4
+
+
 def test_a_batch_larger_than_the_sample_is_made_of_what_there_is(preview):
     _, (batch,) = preview(ClassifyArguments, per_device_train_batch_size=500)
     assert len(batch["input_ids"]) == 20

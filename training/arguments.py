@@ -294,6 +294,13 @@ class ClassifyArguments(StageArguments):
             "or a mapping of labels to weights; absent ones weigh 1."
         },
     )
+    r_drop_alpha: float = field(
+        default=0.0,
+        metadata={
+            "help": "R-Drop: see each text twice under two draws of dropout, and add so many times how far the two "
+            "answers are apart to the loss. 0 sees it once."
+        },
+    )
 
     folds: int | None = field(
         default=None,
@@ -317,6 +324,8 @@ class ClassifyArguments(StageArguments):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        if not 0 <= self.r_drop_alpha < math.inf:
+            raise ValueError(f"`r_drop_alpha` must be a number from 0 on, got {self.r_drop_alpha}")
         if self.class_weights in (None, BALANCED):
             return
         self.class_weights = read_mapping(self.class_weights, "class_weights")

@@ -1,4 +1,4 @@
-"""The loss of a classifier with weighted labels and smoothed targets, for the `compute_loss_func` of any Trainer."""
+"""The loss of a classifier, for the `compute_loss_func` of any Trainer: weighted labels, smoothed targets, R-Drop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 
 from kakehashi.training.arguments import BALANCED
+from kakehashi.training.r_drop import disagreement
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class ClassificationLoss:
             are, it weighs the presence of that label against its absence (`pos_weight`). None weighs all alike.
         label_smoothing: Share of each target that is spread evenly over the labels, at least 0 and below 1; where
             labels hold or not by themselves, over both answers.
+        r_drop_alpha: Factor on the mean `disagreement` of the two answers to a text, where gradients are wanted: there
+            each text must stand in the batch twice, see `r_drop.py`.
 
     Raises:
         ValueError: If weights or smoothing are given for regression.
@@ -45,6 +48,7 @@ class ClassificationLoss:
     problem_type: str
     weights: torch.Tensor | None = None
     label_smoothing: float = 0.0
+    r_drop_alpha: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses what regression has no use for."""
@@ -71,6 +75,9 @@ class ClassificationLoss:
             total = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
         else:
             total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=self.label_smoothing)
+        if self.r_drop_alpha and logits.requires_grad:
+            # There are half as many texts as rows.
+            total = total + 2 * self.r_drop_alpha * disagreement(logits, self.problem_type)
         return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
 

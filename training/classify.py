@@ -24,6 +24,7 @@ from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import make_compute_metrics, require_known_metric
 from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.processes import first_process_first
+from kakehashi.training.r_drop import SeeTwice, require_dropout
 from kakehashi.training.recovery import recovering
 from kakehashi.training.repeats import is_repeated, run_repeats
 from kakehashi.training.run import build_run, finish_run, train
@@ -92,6 +93,8 @@ def train_classifier(
         tokenizer = load_tokenizer(arguments)
         config = load_config(arguments, tokenizer)
         name_classes(config, names, problem_type)
+        if arguments.r_drop_alpha:
+            require_dropout(config, arguments.lora_dropout)
 
         # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
         tokenize = partial(_tokenize, tokenizer, arguments, names, problem_type)
@@ -119,6 +122,8 @@ def train_classifier(
         compute_metrics=make_compute_metrics(problem_type),
         compute_loss_func=_choose_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )
+    if arguments.r_drop_alpha:
+        run.trainer.add_callback(SeeTwice())
     train(run, checkpoint)
     return finish_run(run, lengths)
 
@@ -144,10 +149,12 @@ def _choose_loss(
     names: list[str],
     problem_type: str,
 ) -> ClassificationLoss | None:
-    """Returns a loss with the weights and the smoothing of the recipe; None for the model's own."""
+    """Returns a loss with the weights, the smoothing and the R-Drop of the recipe; None for the model's own."""
     weights = find_class_weights(arguments.class_weights, examples, names, problem_type)
-    smoothing = training_arguments.label_smoothing_factor
-    return None if weights is None and not smoothing else ClassificationLoss(problem_type, weights, smoothing)
+    smoothing, alpha = training_arguments.label_smoothing_factor, arguments.r_drop_alpha
+    if weights is None and not smoothing and not alpha:
+        return None
+    return ClassificationLoss(problem_type, weights, smoothing, alpha)
 
 
 def _tokenize(

@@ -22,7 +22,7 @@ corruption each time. `CollateByEpoch` tells the training collator the epoch.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -312,6 +312,19 @@ class ClassificationCollator:
         }
 
 
+def replace_collator(train_dataloader: Any, change: Callable[[Any], Any]) -> None:
+    """Gives the loader of a training another collator; the one for validation keeps its own.
+
+    Args:
+        train_dataloader: As a callback of Trainer gets it.
+        change: Returns the new collator for the present one.
+    """
+    # accelerate wraps the loader that collates.
+    loader = getattr(train_dataloader, "base_dataloader", train_dataloader)
+    if hasattr(loader, "collate_fn"):
+        loader.collate_fn = change(loader.collate_fn)
+
+
 class CollateByEpoch(TrainerCallback):
     """Makes the training batches of each epoch differ: hands the epoch to a collator that has an `epoch`."""
 
@@ -323,13 +336,15 @@ class CollateByEpoch(TrainerCallback):
         train_dataloader: DataLoader | None = None,
         **kwargs: Any,
     ) -> None:
-        """Replaces the collator of the training loader alone; the one for validation stays at epoch 0."""
-        # accelerate wraps the loader that collates.
-        loader: Any = getattr(train_dataloader, "base_dataloader", train_dataloader)
-        collator = getattr(loader, "collate_fn", None)
-        if isinstance(collator, (DenoisingCollator, MaskedLMCollator)):
+        """Replaces the collator of the training loader; the one for validation stays at epoch 0."""
+
+        def change(collator: Any) -> Any:
+            if not isinstance(collator, (DenoisingCollator, MaskedLMCollator)):
+                return collator
             # A resumed run begins in the middle of an epoch, such as 1.5.
-            loader.collate_fn = dataclasses.replace(collator, epoch=int(state.epoch or 0))
+            return dataclasses.replace(collator, epoch=int(state.epoch or 0))
+
+        replace_collator(train_dataloader, change)
 
 
 def _seed_generator(pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:

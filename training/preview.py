@@ -37,6 +37,7 @@ from kakehashi.training.instruct import instruction_columns, pack_conversations
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import require_known_metric
 from kakehashi.training.pretrain import AUTO_CLASSES, find_tasks, longest_piece, make_collator, pack_pieces
+from kakehashi.training.r_drop import TwiceCollator, require_dropout
 from kakehashi.training.sequence_stage import require_packable
 from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 
@@ -180,6 +181,9 @@ def _preview_classify(
         keep_lengths=True,
     )
     collate: Any = ClassificationCollator(tokenizer)
+    if arguments.r_drop_alpha:
+        require_dropout(config, arguments.lora_dropout)
+        collate = TwiceCollator(collate)
     return Preview(
         AutoModelForSequenceClassification,
         _without_lengths(examples),
