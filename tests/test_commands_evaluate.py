@@ -8,7 +8,7 @@ from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
-from kakehashi.modeling import KakehashiForSequenceClassification
+from kakehashi.modeling import KakehashiForMaskedLM, KakehashiForSequenceClassification
 from kakehashi.training import evaluation, evaluations
 from kakehashi.training.evaluations import read_measurements
 
@@ -121,6 +121,17 @@ def test_plain_text_is_measured_by_perplexity(tiny_model_dir, tmp_path, tiny_sen
     data.write_text("\n".join(tiny_sentences))
     numbers, _ = evaluate(tiny_model_dir, "--data", data)
     assert numbers["task"] == "perplexity" and numbers["perplexity"] > 1
+
+
+def test_an_encoder_is_measured_by_the_tokens_it_restores(finish_run, write, capsys):
+    folder = finish_run(KakehashiForMaskedLM)
+    data = write([{"text": "I love cats."}, {"text": "I love dogs."}])
+    numbers, _ = evaluate(folder, "--data", data, "--mlm-probability", 0.5)
+    assert numbers["task"] == "fill-mask" and numbers["loss"] > 1 and 0 <= numbers["accuracy"] <= 1
+    (kept,) = read_measurements(folder)
+    assert kept.settings == {"mlm_probability": 0.5} and kept.scores["loss"] == numbers["loss"]
+    assert cli.main(["evaluate", str(folder), "--data", str(data), "--text-column", "body"]) == 2
+    assert "has no column `body`" in capsys.readouterr().err
 
 
 def test_the_output_file_holds_what_is_printed(tiny_model_dir, tmp_path, tiny_sentences):

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from kakehashi.modeling import KakehashiForCausalLM, KakehashiForSequenceClassification
+from kakehashi.modeling import KakehashiForCausalLM, KakehashiForMaskedLM, KakehashiForSequenceClassification
 from kakehashi.tokenization import for_causal_lm
-from kakehashi.training.evaluation import evaluate_classification, evaluate_perplexity
+from kakehashi.training.collators import MaskedLMCollator
+from kakehashi.training.evaluation import evaluate_classification, evaluate_hidden_tokens, evaluate_perplexity
 
 
 def measure(model, tokenizer, texts, batch_size=4):
@@ -55,6 +56,45 @@ def test_a_text_longer_than_the_model_is_measured_whole(build_tiny_model, tiny_t
 def test_no_text_has_no_perplexity(tiny_model, tiny_tokenizer):
     with pytest.raises(ValueError, match="there must be at least one text"):
         measure(tiny_model, tiny_tokenizer, [""])
+
+
+@torch.no_grad()
+def test_hidden_tokens_are_measured_as_validation_does_whatever_the_batches(
+    build_tiny_model, tiny_tokenizer, tiny_sentences
+):
+    model = build_tiny_model(KakehashiForMaskedLM)
+    collate = MaskedLMCollator(tiny_tokenizer, 0.5)
+    loss, right, count = 0.0, 0, 0
+    for text in tiny_sentences:
+        batch = collate([{"input_ids": tiny_tokenizer(text, add_special_tokens=False)["input_ids"]}])
+        hidden = int((batch["labels"] != -100).sum())
+        output = model(**batch)
+        loss, count = loss + float(output.loss) * hidden, count + hidden
+        right += int((output.logits.argmax(-1) == batch["labels"]).sum())
+    for size in (1, 4, 10):
+        measured = evaluate_hidden_tokens(model, tiny_tokenizer, tiny_sentences, batch_size=size, mlm_probability=0.5)
+        expected = {"loss": loss / count, "accuracy": right / count, "predicted_tokens": count}
+        assert measured.scores == pytest.approx(expected, rel=1e-4)
+    assert measured.task == "fill-mask" and not measured.predictions
+
+
+def test_a_model_that_knows_the_hidden_tokens_restores_all(build_tiny_model, tiny_tokenizer, monkeypatch):
+    model = build_tiny_model(KakehashiForMaskedLM)
+    (word,) = tiny_tokenizer("cats", add_special_tokens=False)["input_ids"][:1]
+    text = tiny_tokenizer.decode([word])
+
+    def answer(input_ids, attention_mask):
+        logits = torch.full((*input_ids.shape, model.config.vocab_size), -50.0)
+        logits[..., word] = 50.0
+        return type("Output", (), {"logits": logits})
+
+    monkeypatch.setattr(model, "forward", answer)
+    scores = evaluate_hidden_tokens(model, tiny_tokenizer, [text] * 3, batch_size=2).scores
+    assert scores == {"loss": 0.0, "accuracy": 1.0, "predicted_tokens": 3}
+    with pytest.raises(ValueError, match="there must be at least one text"):
+        evaluate_hidden_tokens(model, tiny_tokenizer, [""], batch_size=2)
+    with pytest.raises(ValueError, match="`mlm_probability` must be above 0 and at most 1, but it is 0"):
+        evaluate_hidden_tokens(model, tiny_tokenizer, ["cats"], batch_size=2, mlm_probability=0)
 
 
 def test_several_labels_and_numbers_are_measured_on_their_own_scale(build_tiny_model, tiny_tokenizer, tiny_sentences):

@@ -28,7 +28,9 @@ from kakehashi.training.inference import (
     is_classifier,
     load_for_classification,
     load_for_generation,
+    load_for_restoring,
     preferred_device,
+    restores_tokens,
     translation_template,
 )
 
@@ -304,6 +306,14 @@ def test_a_classifier_is_sent_to_its_own_command(save):
     assert is_classifier(folder)
     with pytest.raises(ValueError, match=r"KakehashiForSequenceClassification.*use `kakehashi classify-text`"):
         load_for_generation(folder)
+
+
+def test_an_encoder_that_restores_tokens_is_known_and_others_are_refused(save, tiny_model_dir):
+    folder = save(KakehashiForMaskedLM)
+    assert restores_tokens(folder) and not is_classifier(folder) and not restores_tokens(tiny_model_dir)
+    assert isinstance(load_for_restoring(folder)[0], KakehashiForMaskedLM)
+    with pytest.raises(ValueError, match=r"`model` must restore hidden tokens, but .* is a KakehashiForConditional"):
+        load_for_restoring(tiny_model_dir)
 
 
 def test_a_writer_is_sent_to_its_own_command(tiny_model_dir):

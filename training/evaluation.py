@@ -6,6 +6,7 @@ labels texts     a text and a label                                  accuracy, m
                  a text and a number                                 MSE, MAE, Pearson, Spearman
 writes text      instruction and answer, or two parallel columns     exact match, chrF, BLEU
 writes text      a text alone                                        perplexity
+restores words   a text alone                                        loss and accuracy of hidden tokens
 """
 
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from datasets import Dataset
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.training.collators import MaskedLMCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.inference import (
     Prompt,
@@ -39,6 +41,7 @@ from kakehashi.training.objectives import IGNORED_LABEL
 OnBatch = Callable[[int], None]
 
 LANGUAGES = ("ja", "en")
+DEFAULT_MLM_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Evaluation:
     """What was measured, and the answers it was measured on.
 
     Attributes:
-        task: `classification`, `generation` or `perplexity`.
+        task: `classification`, `generation`, `perplexity` or `fill-mask`.
         scores: Name → value.
-        predictions: One object for each row: what went in, what came out, what would have been right. Empty for
-            perplexity.
+        predictions: One object for each row: what went in, what came out, what would have been right. Empty where
+            tokens are measured and no rows.
     """
 
     task: str
@@ -250,9 +253,7 @@ def evaluate_perplexity(
     Raises:
         ValueError: If no text is left.
     """
-    pieces = _cut_pieces(tokenizer, texts, getattr(model.config, "max_position_embeddings", None))
-    if not pieces:
-        raise ValueError("there must be at least one text, got none")
+    pieces = _cut_pieces(model, tokenizer, texts)
     losses: list[float] = []
     counts: list[int] = []
     for indices in batches_by_length([len(piece) for piece in pieces], batch_size):
@@ -264,6 +265,51 @@ def evaluate_perplexity(
             on_batch(len(indices))
     scores = load_metric("perplexity").compute(predictions=losses, references=counts)
     return Evaluation("perplexity", {**scores, "predicted_tokens": sum(counts)})
+
+
+@torch.inference_mode()
+def evaluate_hidden_tokens(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    batch_size: int,
+    mlm_probability: float = DEFAULT_MLM_PROBABILITY,
+    on_batch: OnBatch | None = None,
+) -> Evaluation:
+    """Measures how well an encoder restores hidden tokens: as validation in pretraining, but each text by itself.
+
+    Which tokens of a text are hidden follows from the text alone, so that every model with its tokenizer is asked for
+    the same. A text longer than the model is measured in pieces.
+
+    Args:
+        model: From `load_for_restoring`.
+        tokenizer: Its tokenizer.
+        texts: The texts.
+        batch_size: Pieces of text that run through the model together.
+        mlm_probability: Fraction of the tokens to hide, above 0 and at most 1.
+        on_batch: Called after each batch with its number of pieces.
+
+    Raises:
+        ValueError: If no text is left, the tokenizer has no mask token, or the fraction is outside its bounds.
+    """
+    collate = MaskedLMCollator(tokenizer, mlm_probability)
+    pieces = [collate([{"input_ids": piece}]) for piece in _cut_pieces(model, tokenizer, texts)]
+    loss, num_right, num_hidden = 0.0, 0, 0
+    for indices in batches_by_length([piece["labels"].shape[1] for piece in pieces], batch_size):
+        inputs = {"input_ids": [pieces[index]["input_ids"][0].tolist() for index in indices]}
+        batch = tokenizer.pad(inputs, padding_side="right", return_tensors="pt").to(model.device)
+        labels = _pad_labels([pieces[index]["labels"][0] for index in indices]).to(model.device)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        is_hidden = labels != IGNORED_LABEL
+        logits, labels = logits[is_hidden].float(), labels[is_hidden]
+        loss += float(cross_entropy(logits, labels, reduction="sum"))
+        num_right += int((logits.argmax(dim=-1) == labels).sum())
+        num_hidden += len(labels)
+        if on_batch is not None:
+            on_batch(len(indices))
+    scores = {"loss": loss / num_hidden, "accuracy": num_right / num_hidden, "predicted_tokens": num_hidden}
+    return Evaluation("fill-mask", scores)
 
 
 def holds_instructions(rows: Dataset) -> bool:
@@ -283,11 +329,16 @@ def _as_references(value: Any, column: str) -> list[str]:
     return references
 
 
-def _cut_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int | None) -> list[list[int]]:
+def _cut_pieces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of the texts, in pieces that fit the model; at least one."""
+    max_length = getattr(model.config, "max_position_embeddings", None)
     documents = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     # Two places are left for the special tokens around a piece.
     size = (max_length or max(map(len, documents))) - 2
-    return [ids[start : start + size] for ids in documents for start in range(0, len(ids), size)]
+    pieces = [ids[start : start + size] for ids in documents for start in range(0, len(ids), size)]
+    if not pieces:
+        raise ValueError("there must be at least one text, got none")
+    return pieces
 
 
 def _frame_pieces(
@@ -312,6 +363,6 @@ def _frame_pieces(
     return {**inputs, "decoder_input_ids": torch.cat([start, previous], dim=1)}, labels
 
 
-def _pad_labels(labels: list[list[int]]) -> torch.Tensor:
-    tensors = [torch.tensor(each) for each in labels]
+def _pad_labels(labels: Sequence[Sequence[int] | torch.Tensor]) -> torch.Tensor:
+    tensors = [torch.as_tensor(each) for each in labels]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=IGNORED_LABEL)

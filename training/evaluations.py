@@ -21,7 +21,7 @@ class Measurement:
     """One evaluation of the weights in a folder.
 
     Attributes:
-        task: `classification`, `generation` or `perplexity`.
+        task: `classification`, `generation`, `perplexity` or `fill-mask`.
         data: Names of the files or data sets, without folders.
         rows: Rows of them that were used.
         scores: Name → value.

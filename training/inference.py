@@ -1,8 +1,8 @@
 """Loading a trained model for use, and running texts through it in batches.
 
-`load_for_generation`, `load_for_classification` and `load_for_embedding` check a folder before the weights are read,
-so that each thing that can be wrong with it has one message. `generate_texts` sorts by length, so that a batch carries
-little padding, and gives the answers back in the order of the questions; `labelling.py` does the same for labels,
+`load_for_generation`, `load_for_classification` and their like check a folder before the weights are read, so that
+each thing that can be wrong with it has one message. `generate_texts` sorts by length, so that a batch carries little
+padding, and gives the answers back in the order of the questions; `labelling.py` does the same for labels,
 `embedding.py` for vectors.
 """
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
@@ -105,6 +106,28 @@ def load_for_classification(
     return _load(model, AutoModelForSequenceClassification, config, device, dtype, trust_remote_code)
 
 
+def load_for_restoring(
+    model: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Returns an encoder that restores hidden tokens, and its tokenizer.
+
+    The arguments are those of `load_for_generation`.
+
+    Raises:
+        ValueError: As `load_for_generation`, or if the model was not trained to restore tokens.
+        OSError: If the Hub cannot be reached.
+    """
+    config = _load_config(model, trust_remote_code)
+    architecture = _architecture(config)
+    if not architecture.endswith("ForMaskedLM"):
+        raise ValueError(f"`model` must restore hidden tokens, but {model} is a {architecture or config.model_type}")
+    return _load(model, AutoModelForMaskedLM, config, device, dtype, trust_remote_code)
+
+
 def load_for_embedding(
     model: str | Path,
     *,
@@ -151,6 +174,11 @@ def load_for_export(model: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
 def is_classifier(model: str | Path, *, trust_remote_code: bool = False) -> bool:
     """Returns whether a model folder or Hub id holds a model that labels texts; reads its configuration only."""
     return _architecture(_load_config(model, trust_remote_code)).endswith("ForSequenceClassification")
+
+
+def restores_tokens(model: str | Path, *, trust_remote_code: bool = False) -> bool:
+    """Returns whether a model folder or Hub id holds an encoder that restores hidden tokens, as `is_classifier`."""
+    return _architecture(_load_config(model, trust_remote_code)).endswith("ForMaskedLM")
 
 
 def translation_template(config: PreTrainedConfig, language: str) -> str:

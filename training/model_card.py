@@ -28,7 +28,7 @@ _KEYS_SHOWN_ELSEWHERE = (
 _KEYS_OF_ONE_MACHINE = ("output_dir", "logging_dir", "run_name", "hub_token", "hub_model_id", "resume_from_checkpoint")
 # Facts of the machine and the commit; `command` and `platform` would tell folder and host names.
 _ENVIRONMENT_KEYS_LEFT_OUT = ("command", "platform")
-_TASKS = {"classification": "text-classification", "perplexity": "text-generation"}
+_TASKS = {"classification": "text-classification", "perplexity": "text-generation", "fill-mask": "fill-mask"}
 # Our names of measures → what the Hub calls the metric.
 _METRIC_TYPES = {"macro_f1": "f1"}
 _SECONDS_OF_AN_HOUR = 3600

@@ -36,8 +36,9 @@ TargetColumn = Annotated[
 SourceTemplate = Annotated[
     str | None, typer.Option(help="Instruction with {column} in it; by default the one the model was tuned on.")
 ]
-TextColumn = Annotated[str, typer.Option(help="Column of the text to label or to predict.")]
+TextColumn = Annotated[str, typer.Option(help="Column of the text to label, to predict or to restore.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of the label.")]
+MlmProbability = Annotated[float, typer.Option(help="Share of the tokens to hide from a masked language model.")]
 MaxRows = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
 Output = Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file too.")]
 Predictions = Annotated[Path | None, typer.Option(help="Write what the model answered to this JSON lines file.")]
@@ -59,6 +60,7 @@ def evaluate(
     batch_size: options.BatchSize = 32,
     max_new_tokens: options.MaxNewTokens = 128,
     num_beams: options.NumBeams = 1,
+    mlm_probability: MlmProbability = 0.3,
     device: options.DeviceName = options.Device.auto,
     dtype: options.DtypeName = options.Dtype.auto,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -67,8 +69,9 @@ def evaluate(
 
     A classifier is measured by accuracy and macro-F1 on rows with a text and a label. A model that writes is measured
     by exact match, chrF and BLEU on rows with a question and its answer (messages, instruction/output,
-    prompt/completion, or two columns), and by perplexity on rows with a text alone. If MODEL is the folder of a run,
-    the numbers are also kept in its evaluations.json, for the model card.
+    prompt/completion, or two columns), and by perplexity on rows with a text alone. A masked language model is
+    measured by the hidden tokens that it restores. If MODEL is the folder of a run, the numbers are also kept in its
+    evaluations.json, for the model card.
     """
     silence_libraries()
     from kakehashi.training import inference
@@ -76,7 +79,9 @@ def evaluate(
 
     is_classifier = inference.is_classifier(model, trust_remote_code=trust_remote_code)
     rows = _first_rows(load_rows(data, split="test"), max_rows)
-    load = inference.load_for_classification if is_classifier else inference.load_for_generation
+    is_encoder = inference.restores_tokens(model, trust_remote_code=trust_remote_code)
+    load = inference.load_for_restoring if is_encoder else inference.load_for_generation
+    load = inference.load_for_classification if is_classifier else load
     network, tokenizer = load(model, device=device.argument, dtype=dtype.argument, trust_remote_code=trust_remote_code)
     language = None if to is None else to.value
     columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
@@ -85,6 +90,10 @@ def evaluate(
         subject = _Subject(network, tokenizer, rows, data, {"batch_size": batch_size, "on_batch": on_batch})
         if is_classifier:
             evaluation = subject.measure_labels(text_column, label_column)
+        elif is_encoder:
+            answering = {"mlm_probability": mlm_probability}
+            subject.settings |= answering
+            evaluation = subject.measure_hidden_tokens(text_column)
         elif language is None and not any(columns.values()) and subject.holds_plain_text(text_column):
             _require_weights(model)
             evaluation = subject.measure_text(text_column)
@@ -133,6 +142,13 @@ class _Subject:
         from kakehashi.training.evaluation import evaluate_perplexity
 
         return evaluate_perplexity(self.network, self.tokenizer, list(self.rows[text_column]), **self.settings)
+
+    def measure_hidden_tokens(self, text_column: str) -> "Evaluation":
+        from kakehashi.training.documents import require_columns
+        from kakehashi.training.evaluation import evaluate_hidden_tokens
+
+        require_columns(self.rows, [text_column], self.data)
+        return evaluate_hidden_tokens(self.network, self.tokenizer, list(self.rows[text_column]), **self.settings)
 
     def measure_answers(self, language: str | None, columns: dict[str, str | None]) -> "Evaluation":
         from kakehashi.training.evaluation import evaluate_generation, read_questions
