@@ -132,6 +132,8 @@ def test_an_encoder_is_measured_by_the_tokens_it_restores(finish_run, write, cap
     assert kept.settings == {"mlm_probability": 0.5} and kept.scores["loss"] == numbers["loss"]
     assert cli.main(["evaluate", str(folder), "--data", str(data), "--text-column", "body"]) == 2
     assert "has no column `body`" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(folder), "--data", str(data), "--to", "ja"]) == 2
+    assert "is a KakehashiForMaskedLM, which has no decoder" in capsys.readouterr().err
 
 
 def test_the_output_file_holds_what_is_printed(tiny_model_dir, tmp_path, tiny_sentences):

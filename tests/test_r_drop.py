@@ -39,7 +39,10 @@ def test_the_loss_is_that_of_both_answers_and_their_mean_divergence(problem_type
     plain = ClassificationLoss(problem_type)({"logits": logits}, labels)
     divergence = disagreement(logits, problem_type) / (labels.numel() / 2)
     with_r_drop = ClassificationLoss(problem_type, r_drop_alpha=0.7)
-    torch.testing.assert_close(with_r_drop({"logits": logits}, labels), plain + 0.7 * divergence)
+    whole = with_r_drop({"logits": logits}, labels)
+    torch.testing.assert_close(whole, plain + 0.7 * divergence)
+    cut = [with_r_drop({"logits": logits[part]}, labels[part], labels.numel()) for part in (slice(4), slice(4, 6))]
+    torch.testing.assert_close(sum(cut), whole)
     # Validation has one row for each text.
     assert with_r_drop({"logits": logits.detach()[:5]}, labels[:5]).isfinite()
 

@@ -41,7 +41,6 @@ from kakehashi.training.objectives import IGNORED_LABEL
 OnBatch = Callable[[int], None]
 
 LANGUAGES = ("ja", "en")
-DEFAULT_MLM_PROBABILITY = 0.3
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,7 @@ def evaluate_hidden_tokens(
     texts: Sequence[str],
     *,
     batch_size: int,
-    mlm_probability: float = DEFAULT_MLM_PROBABILITY,
+    mlm_probability: float = 0.3,
     on_batch: OnBatch | None = None,
 ) -> Evaluation:
     """Measures how well an encoder restores hidden tokens: as validation in pretraining, but each text by itself.

@@ -77,14 +77,15 @@ def evaluate(
     from kakehashi.training import inference
     from kakehashi.training.documents import load_rows
 
+    language = None if to is None else to.value
+    columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
+    asks = language is not None or any(columns.values())
     is_classifier = inference.is_classifier(model, trust_remote_code=trust_remote_code)
     rows = _first_rows(load_rows(data, split="test"), max_rows)
-    is_encoder = inference.restores_tokens(model, trust_remote_code=trust_remote_code)
+    is_encoder = not asks and inference.restores_tokens(model, trust_remote_code=trust_remote_code)
     load = inference.load_for_restoring if is_encoder else inference.load_for_generation
     load = inference.load_for_classification if is_classifier else load
     network, tokenizer = load(model, device=device.argument, dtype=dtype.argument, trust_remote_code=trust_remote_code)
-    language = None if to is None else to.value
-    columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
     answering: dict[str, Any] = {}
     with _progress_bar(len(rows)) as on_batch:
         subject = _Subject(network, tokenizer, rows, data, {"batch_size": batch_size, "on_batch": on_batch})
@@ -94,7 +95,7 @@ def evaluate(
             answering = {"mlm_probability": mlm_probability}
             subject.settings |= answering
             evaluation = subject.measure_hidden_tokens(text_column)
-        elif language is None and not any(columns.values()) and subject.holds_plain_text(text_column):
+        elif not asks and subject.holds_plain_text(text_column):
             _require_weights(model)
             evaluation = subject.measure_text(text_column)
         else:
