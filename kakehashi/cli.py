@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from kakehashi import __version__
+from kakehashi.commands.average import average
 from kakehashi.commands.check import check
 from kakehashi.commands.classify_text import classify_text
 from kakehashi.commands.embed import embed
@@ -77,6 +78,7 @@ app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(check)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(pretrain)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(instruct)
 app.command(rich_help_panel=_TRAIN, context_settings=RECIPE_CONTEXT)(classify)
+app.command(rich_help_panel=_TRAIN)(average)
 app.command(rich_help_panel=_USE)(generate)
 app.command(rich_help_panel=_USE)(translate)
 app.command("classify-text", rich_help_panel=_USE)(classify_text)

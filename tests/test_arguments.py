@@ -45,3 +45,17 @@ def test_a_span_is_at_least_one_token_long():
 def test_a_share_lies_between_0_and_1(name):
     with pytest.raises(ValueError, match=f"`{name}` must be between 0 and 1, got 1.5"):
         PretrainArguments(**{name: 1.5})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"seeds": 3}, "`seeds` must be given with `shots`, got 3 without it"),
+        ({"lora_dropout": 0.1}, "`lora_dropout` must be given with `lora_rank`, got 0.1 without it"),
+        ({"lora_alpha": 8.0, "lora_rank": 0}, "`lora_alpha` must be given with `lora_rank`, got 8.0 without it"),
+        ({"lora_target_modules": ["q_proj"]}, r"`lora_target_modules` must be given with `lora_rank`, got \['q_"),
+    ],
+)
+def test_a_key_without_the_one_that_it_belongs_to_is_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        ClassifyArguments(**keys)

@@ -27,22 +27,45 @@ def test_each_text_counts_by_the_weight_of_its_label_in_loss_and_gradient(smooth
         log_probabilities = row - row.exp().sum().log()
         target = torch.full((3,), smoothing / 3)
         target[label] += 1 - smoothing
-        rows.append(-(weights * target * log_probabilities).sum())
+        rows.append(-weights[label] * (target * log_probabilities).sum())
     expected = sum(rows) / 4
     torch.testing.assert_close(loss, expected)
     found, reference = (torch.autograd.grad(each, logits, retain_graph=True)[0] for each in (loss, expected))
     torch.testing.assert_close(found, reference)
 
 
-def test_the_presence_of_a_label_counts_by_its_weight_where_a_text_may_have_several():
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_presence_of_a_label_counts_by_its_weight_where_a_text_may_have_several(smoothing):
     logits = torch.randn(4, 3, requires_grad=True)
     labels, weights = torch.tensor([[0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1]]).float(), torch.tensor([1.0, 0.5, 4.0])
-    loss = ClassificationLoss(SEVERAL, weights)({"logits": logits}, labels)
+    loss = ClassificationLoss(SEVERAL, weights, smoothing)({"logits": logits}, labels)
     p = logits.sigmoid()
-    expected = -(weights * labels * p.log() + (1 - labels) * (1 - p).log()).sum() / 12
+    present = -((1 - smoothing / 2) * p.log() + smoothing / 2 * (1 - p).log())
+    absent = -(smoothing / 2 * p.log() + (1 - smoothing / 2) * (1 - p).log())
+    expected = (weights * labels * present + (1 - labels) * absent).sum() / 12
     found, reference = (torch.autograd.grad(each, logits, retain_graph=True)[0] for each in (loss, expected))
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(found, reference)
+
+
+@pytest.mark.parametrize("problem_type", [SINGLE, SEVERAL])
+def test_a_weighted_and_smoothed_loss_is_least_where_a_text_without_the_rare_label_gets_none(problem_type):
+    # Were the smoothed share of the rare label weighed too, its probability would be above one half here.
+    smoothing, weights = 0.1, torch.tensor([0.5, 50.0])
+    labels = torch.tensor([0]) if problem_type == SINGLE else torch.tensor([[1.0, 0.0]])
+    loss = ClassificationLoss(problem_type, weights, smoothing)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100)
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss({"logits": logits}, labels)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    rare = logits.softmax(-1)[0, 1] if problem_type == SINGLE else logits.sigmoid()[0, 1]
+    assert float(rare.detach()) == pytest.approx(0.05, abs=1e-3)
 
 
 def test_without_weights_the_loss_is_that_of_the_model(build_tiny_model):

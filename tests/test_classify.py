@@ -81,6 +81,23 @@ def test_a_label_that_only_the_test_rows_have_is_told_before_training(recipe, tm
         run(recipe, test_files=files)
 
 
+def test_a_label_of_one_row_may_be_held_out(recipe, tmp_path, rows):
+    files = write_table(tmp_path / "rare.tsv", [*rows, ("a rare one", "rare")])
+    keys = {"train_files": files, "validation_files": None, "validation_split": 0.9}
+    run(recipe, **keys)
+    assert load_for_classification(tmp_path / "run")[0].config.id2label == {0: "en", 1: "ja", 2: "rare"}
+
+
+def test_a_row_without_a_label_is_told_by_its_place_in_the_file(recipe, tmp_path, rows):
+    objects = [{"text": text, "label": label} for text, label in rows]
+    objects[6]["label"] = None
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, objects)), encoding="utf-8")
+    keys = {"train_files": [str(tmp_path / "rows.jsonl")], "validation_files": None, "validation_split": 0.3}
+    for seed in (0, 1):
+        with pytest.raises(ValueError, match="but row 7 has none"):
+            run(recipe, seed=seed, **keys)
+
+
 def test_an_absent_column_lists_those_present(recipe):
     with pytest.raises(ValueError, match="has no column `topic`; the columns present are `text`, `label`"):
         run(recipe, label_column="topic")

@@ -4,6 +4,7 @@ import errno
 import json
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from transformers.utils import logging
 from typer.testing import CliRunner
 
@@ -114,6 +115,29 @@ def test_a_classifier_is_measured_by_its_labels(classifier_dir, write, tmp_path)
     lines = [json.loads(line) for line in answers.read_text().splitlines()]
     assert [line["label"] for line in lines] == list(LABELS.values())
     assert lines[0]["prediction"] == lines[1]["prediction"] in LABELS.values()
+
+
+def test_labels_kept_as_numbers_of_classes_are_measured_by_their_names(classifier_dir, tmp_path):
+    # In another order than the model has them.
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["food", "animal"])})
+    rows = Dataset.from_dict({"text": ["I love cats."] * 3, "label": [1, 1, 0]}, features=features)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    numbers, _ = evaluate(classifier_dir, "--data", tmp_path / "rows.parquet", "--predictions", tmp_path / "answers")
+    labels = [json.loads(line)["label"] for line in (tmp_path / "answers").read_text().splitlines()]
+    assert labels == ["animal", "animal", "food"] and numbers["accuracy"] in {1 / 3, 2 / 3}
+
+
+def test_white_space_around_a_right_answer_costs_nothing(tiny_model_dir, write, answers):
+    answers["Q:"] = "Paris"
+    numbers, _ = evaluate(tiny_model_dir, "--data", write([{"prompt": "Q:", "completion": " Paris\n"}]))
+    assert numbers["exact_match"] == 1.0
+
+
+def test_texts_that_are_numbers_or_absent_are_measured_as_they_are_trained_on(tiny_model_dir, write):
+    numbers, _ = evaluate(tiny_model_dir, "--data", write([{"text": "I love cats."}, {"text": None}]))
+    assert numbers["perplexity"] > 1
+    numbers, _ = evaluate(tiny_model_dir, "--data", write([{"text": 5}, {"text": 12}]))
+    assert numbers["perplexity"] > 1
 
 
 def test_plain_text_is_measured_by_perplexity(tiny_model_dir, tmp_path, tiny_sentences):

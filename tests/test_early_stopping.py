@@ -34,6 +34,13 @@ def test_the_loss_is_what_is_watched_unless_the_recipe_says_otherwise():
     assert (stopping.early_stopping_patience, stopping.early_stopping_threshold) == (2, 0.1)
 
 
+@pytest.mark.parametrize("metric", ["mse", "eval_mae"])
+def test_an_error_is_the_better_the_smaller_it_is(metric):
+    arguments, training_arguments = parse(ClassifyArguments, metric_for_best_model=metric)
+    settle_stopping(arguments, training_arguments)
+    assert training_arguments.greater_is_better is False
+
+
 def test_a_recipe_that_stops_nothing_early_is_left_alone():
     arguments, training_arguments = parse(early_stopping_patience=None, eval_strategy="no")
     settle_stopping(arguments, training_arguments)

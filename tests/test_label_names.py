@@ -1,9 +1,15 @@
 """The names of classes, as the training rows have them."""
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
-from kakehashi.training.label_names import collect_label_names, find_class_names, find_problem_type
+from kakehashi.training.label_names import (
+    collect_label_names,
+    find_class_names,
+    find_problem_type,
+    label_encoder,
+    read_labels,
+)
 
 
 def test_labels_may_be_numbers_or_classes_of_the_hub():
@@ -29,3 +35,44 @@ def test_the_kind_of_labels_follows_from_their_column():
         rows = Dataset.from_dict({"label": labels})
         assert find_problem_type(rows, "label") == kind
         assert find_class_names(rows, "label") == names
+
+
+def test_numbers_that_a_file_keeps_as_text_are_numbers_if_all_are_and_some_have_a_point():
+    for labels, kind in [
+        (["0.25", "1", "-1.5e3", " .5 "], "regression"),
+        (["1", "2"], "single_label_classification"),
+        (["1.0", "beta"], "single_label_classification"),
+        (["1.0.2", "1.1"], "single_label_classification"),
+        (["0.5", None], "single_label_classification"),
+    ]:
+        assert find_problem_type(Dataset.from_dict({"label": labels}), "label") == kind, labels
+
+
+def test_a_number_that_is_none_is_told_by_its_row():
+    with pytest.raises(ValueError, match="must be a finite number for regression, but row 2 has None"):
+        find_class_names(Dataset.from_dict({"label": [0.5, None]}), "label")
+
+
+def test_a_row_may_have_none_of_several_labels_but_not_one_without_a_name():
+    rows = Dataset.from_dict({"label": [["b"], None, [], ["a", "b"]]})
+    assert collect_label_names(rows, "label") == ["a", "b"]
+    for nothing in (None, ""):
+        rows = Dataset.from_dict({"label": [["b"], ["a", nothing]]})
+        with pytest.raises(ValueError, match="Every row must have a label in `label`, but row 2 has none"):
+            collect_label_names(rows, "label")
+
+
+def test_lists_of_classes_of_the_hub_go_by_their_names():
+    features = Features({"label": List(ClassLabel(names=["joy", "anger"]))})
+    rows = Dataset.from_dict({"label": [[0], [0, 1], []]}, features=features)
+    assert collect_label_names(rows, "label") == ["joy", "anger"]
+    encode, _ = label_encoder(rows, "label", ["joy", "anger"], "multi_label_classification")
+    assert [encode(labels, 0) for labels in rows["label"]] == [[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+
+
+def test_labels_are_read_as_the_names_of_their_classes():
+    single = Features({"label": ClassLabel(names=["2", "1", "0"])})
+    assert read_labels(Dataset.from_dict({"label": [0, 2, None]}, features=single), "label") == ["2", "0", None]
+    several = Features({"label": List(ClassLabel(names=["joy", "anger"]))})
+    assert read_labels(Dataset.from_dict({"label": [[1], None]}, features=several), "label") == [["anger"], None]
+    assert read_labels(Dataset.from_dict({"label": ["a", "b"]}), "label") == ["a", "b"]

@@ -45,3 +45,10 @@ def test_one_row_cannot_be_divided(tmp_path):
     file.write_text("en\tja\na\tb\n", encoding="utf-8")
     with pytest.raises(ValueError, match="`validation_split` needs at least 2 rows to divide, got 1"):
         load_splits(InstructArguments(train_files=[str(file)], validation_split=0.5), 0)
+
+
+def test_what_was_divided_is_kept_in_the_order_of_the_files(table):
+    splits = load_splits(InstructArguments(train_files=[table], validation_split=0.5, max_train_examples=3), 0)
+    assert splits.rows_as_read["en"][:] == [f"word {i}" for i in range(20)]
+    whole = load_splits(InstructArguments(train_files=[table]), 0)
+    assert whole.rows_as_read is whole.train

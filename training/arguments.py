@@ -157,6 +157,9 @@ class StageArguments(CardArguments, WatchArguments):
         _fraction(self.lora_dropout, "lora_dropout", upper_included=False)
         if self.lora_rank is not None and self.lora_rank < 0:
             raise ValueError(f"`lora_rank` must be at least 1, or 0 for no adapters, got {self.lora_rank}")
+        for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
+            if getattr(self, name) and not self.lora_rank:
+                raise ValueError(f"`{name}` must be given with `lora_rank`, got {getattr(self, name)!r} without it")
         numbers = ("max_train_examples", "max_validation_examples", "max_minutes", "preprocessing_workers")
         for name in (*numbers, "lora_alpha"):
             value = getattr(self, name)
@@ -285,7 +288,9 @@ class ClassifyArguments(StageArguments):
     """Recipe keys of `kakehashi classify`."""
 
     text_column: str = field(default="text", metadata={"help": "Column that holds the text."})
-    label_column: str = field(default="label", metadata={"help": "Column that holds the label's name."})
+    label_column: str = field(
+        default="label", metadata={"help": "Column that holds the label, a list of labels, or a number."}
+    )
     max_length: int = field(default=256, metadata={"help": "Tokens of a text; longer ones are cut."})
     class_weights: dict[str, Any] | str | None = field(
         default=None,
@@ -313,13 +318,15 @@ class ClassifyArguments(StageArguments):
         default=None,
         metadata={"help": "Train on so many rows of each label only, drawn anew in each of `seeds` runs."},
     )
-    seeds: int = field(default=DEFAULT_SEEDS, metadata={"help": "Runs of `shots`."})
+    seeds: int | None = field(default=None, metadata={"help": f"Runs of `shots`; None means {DEFAULT_SEEDS}."})
 
     def __post_init__(self) -> None:
         """Checks how often to run, and the weights, which the command line gives as text."""
         super().__post_init__()
         if self.folds is not None and self.shots is not None:
             raise ValueError(f"`folds` must be left out with `shots`, got {self.folds} and {self.shots}")
+        if self.seeds is not None and self.shots is None:
+            raise ValueError(f"`seeds` must be given with `shots`, got {self.seeds} without it")
         for name, least in (("folds", 2), ("shots", 1), ("seeds", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -35,7 +35,7 @@ class ClassificationLoss:
     Attributes:
         problem_type: As Transformers names it.
         weights: Weight of each label, shape (num_labels,). Where one label is right it weighs the text; where several
-            are, it weighs the presence of that label against its absence (`pos_weight`). None weighs all alike.
+            are, it weighs the part of the loss that asks for this label, in texts that have it. None weighs all alike.
         label_smoothing: Share of each target that is spread evenly over the labels, at least 0 and below 1; where
             labels hold or not by themselves, over both answers.
         r_drop_alpha: Factor on the mean `disagreement` of the two answers to a text, where gradients are wanted: there
@@ -72,9 +72,13 @@ class ClassificationLoss:
             total = F.mse_loss(logits.reshape(labels.shape), labels.to(logits), reduction="sum")
         elif self.problem_type == "multi_label_classification":
             targets = labels.to(logits) * (1 - self.label_smoothing) + self.label_smoothing / 2
-            total = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="sum")
+            # Not `pos_weight`: it would weigh the smoothed share of a label that a text lacks as well.
+            each = None if weights is None else torch.where(labels > 0, weights, 1.0)
+            total = F.binary_cross_entropy_with_logits(logits, targets, weight=each, reduction="sum")
         else:
-            total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=self.label_smoothing)
+            # Torch's own weights would, with smoothing, weigh every label's share of the target by itself.
+            losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
+            total = losses.sum() if weights is None else (losses * weights[labels]).sum()
         if self.r_drop_alpha and logits.requires_grad:
             # There are half as many texts as rows.
             total = total + 2 * self.r_drop_alpha * disagreement(logits, self.problem_type)

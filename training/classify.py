@@ -87,14 +87,14 @@ def train_classifier(
         problem_type = find_problem_type(splits.train, arguments.label_column)
         require_known_metric(training_arguments, problem_type)
         if names is None:
-            names = find_class_names(splits.train, arguments.label_column)
+            names = find_class_names(splits.rows_as_read, arguments.label_column)
 
         # 3. Tokenizer and configuration, which takes the names of the classes.
         tokenizer = load_tokenizer(arguments)
         config = load_config(arguments, tokenizer)
         name_classes(config, names, problem_type)
         if arguments.r_drop_alpha:
-            require_dropout(config, arguments.lora_dropout)
+            require_dropout(config, arguments.lora_dropout if arguments.lora_rank else 0.0)
 
         # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
         tokenize = partial(_tokenize, tokenizer, arguments, names, problem_type)
@@ -120,7 +120,7 @@ def train_classifier(
         test_dataset=test_dataset,
         data_collator=ClassificationCollator(tokenizer),
         compute_metrics=make_compute_metrics(problem_type),
-        compute_loss_func=_choose_loss(arguments, training_arguments, train_dataset, names, problem_type),
+        compute_loss_func=_make_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )
     if arguments.r_drop_alpha:
         run.trainer.add_callback(SeeTwice())
@@ -142,19 +142,20 @@ def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) 
     config.label2id = {name: index for index, name in config.id2label.items()}
 
 
-def _choose_loss(
+def _make_loss(
     arguments: ClassifyArguments,
     training_arguments: Seq2SeqTrainingArguments,
     examples: Dataset,
     names: list[str],
     problem_type: str,
-) -> ClassificationLoss | None:
-    """Returns a loss with the weights, the smoothing and the R-Drop of the recipe; None for the model's own."""
+) -> ClassificationLoss:
+    """Returns the loss with the weights, the smoothing and the R-Drop of the recipe.
+
+    Without these it is that of kakehashi's models. Those of other families divide by the texts of a batch, where
+    Trainer relies on a division by those of the step.
+    """
     weights = find_class_weights(arguments.class_weights, examples, names, problem_type)
-    smoothing, alpha = training_arguments.label_smoothing_factor, arguments.r_drop_alpha
-    if weights is None and not smoothing and not alpha:
-        return None
-    return ClassificationLoss(problem_type, weights, smoothing, alpha)
+    return ClassificationLoss(problem_type, weights, training_arguments.label_smoothing_factor, arguments.r_drop_alpha)
 
 
 def _tokenize(

@@ -16,6 +16,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from kakehashi.training.arguments import ClassifyArguments, StageArguments
 from kakehashi.training.console import notify
+from kakehashi.training.label_quality import ERRORS
 
 
 def settle_stopping(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> None:
@@ -23,7 +24,8 @@ def settle_stopping(arguments: StageArguments, training_arguments: Seq2SeqTraini
 
     Args:
         arguments: The stage's arguments.
-        training_arguments: Trainer's; `metric_for_best_model` is filled in where early stopping needs it.
+        training_arguments: Trainer's; `metric_for_best_model` is filled in where early stopping needs it, and
+            `greater_is_better` is made false for errors, which Transformers takes for scores.
 
     Raises:
         ValueError: If there is no validation to stop by, or the metric is none of this stage.
@@ -44,6 +46,8 @@ def settle_stopping(arguments: StageArguments, training_arguments: Seq2SeqTraini
     is_loss_alone = not isinstance(arguments, ClassifyArguments)
     if metric is not None and is_loss_alone and metric.removeprefix("eval_") != "loss":
         raise ValueError(f"`metric_for_best_model` must be loss in this stage, got {metric!r}")
+    if metric is not None and metric.removeprefix("eval_") in ERRORS:
+        training_arguments.greater_is_better = False
 
 
 class MetricGuard(TrainerCallback):

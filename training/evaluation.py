@@ -65,11 +65,17 @@ class Questions:
 
     Attributes:
         prompts: What the model is asked, one for each row.
-        references: For each prompt the answers that count as right, at least one.
+        references: For each prompt the answers that count as right, at least one; white space at their edges is
+            taken away, as from the answers of a model.
     """
 
     prompts: list[Prompt]
     references: list[list[str]]
+
+    def __post_init__(self) -> None:
+        """Strips the references."""
+        stripped = [[each.strip() for each in references] for references in self.references]
+        object.__setattr__(self, "references", stripped)
 
 
 def read_questions(

@@ -1,7 +1,8 @@
 """What the labels of rows are: one of several names, several of them, or numbers to be met."""
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -10,10 +11,13 @@ from datasets import ClassLabel, Dataset, List, Value
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 _SHOWN_LABELS = 30
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
 def find_problem_type(rows: Dataset, label_column: str) -> str:
     """Returns which of `PROBLEM_TYPES` the labels are for: lists have several labels, decimal numbers are to be met.
+
+    In files that have no numbers but text, such as `.tsv`, labels are numbers if each is one, some with a point.
 
     Args:
         rows: Rows of text and label.
@@ -22,9 +26,46 @@ def find_problem_type(rows: Dataset, label_column: str) -> str:
     feature = rows.features[label_column]
     if isinstance(feature, List):
         return "multi_label_classification"
-    if isinstance(feature, Value) and feature.dtype.startswith(("float", "double", "decimal")):
+    kind = feature.dtype if isinstance(feature, Value) else ""
+    is_number = kind.startswith(("float", "double", "decimal"))
+    if is_number or ("string" in kind and _are_decimals(rows[label_column])):
         return "regression"
     return "single_label_classification"
+
+
+def _are_decimals(labels: Iterable[str | None]) -> bool:
+    has_point = False
+    for label in labels:
+        if label is None or not _NUMBER.fullmatch(label):
+            return False
+        has_point = has_point or "." in label
+    return has_point
+
+
+def read_labels(rows: Dataset, label_column: str) -> list[Any]:
+    """Returns the label of each row; where a data set keeps the numbers of its classes, their names.
+
+    Args:
+        rows: Rows with the labels.
+        label_column: Column of a label or of lists of labels.
+    """
+    feature = rows.features[label_column]
+    classes = _classes_of(feature)
+    if classes is None:
+        return list(rows[label_column])
+
+    def name(label: Any) -> Any:
+        if isinstance(label, list):
+            return [name(each) for each in label]
+        return None if label is None else classes.int2str(label)
+
+    return [name(label) for label in rows[label_column]]
+
+
+def _classes_of(feature: Any) -> ClassLabel | None:
+    """The classes that a column, or each list of it, declares."""
+    inner = feature.feature if isinstance(feature, List) else feature
+    return inner if isinstance(inner, ClassLabel) else None
 
 
 def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
@@ -37,14 +78,16 @@ def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
     Raises:
         ValueError: A row has no label, or all rows have the same.
     """
-    feature = rows.features[label_column]
-    if isinstance(feature, ClassLabel):
-        return list(feature.names)
-    values = rows[label_column]
-    flat = set(chain.from_iterable(values)) if isinstance(feature, List) else set(values)
-    if None in flat or "" in flat:
-        place = next(index for index, value in enumerate(values) if value in (None, ""))
-        raise ValueError(f"Every row must have a label in `{label_column}`, but row {place + 1} has none.")
+    classes = _classes_of(rows.features[label_column])
+    if classes is not None:
+        return list(classes.names)
+    # Of several labels a row may have none, but not one without a name.
+    is_list = isinstance(rows.features[label_column], List)
+    values = [value or [] for value in rows[label_column]] if is_list else [[value] for value in rows[label_column]]
+    for index, labels in enumerate(values):
+        if None in labels or "" in labels:
+            raise ValueError(f"Every row must have a label in `{label_column}`, but row {index + 1} has none.")
+    flat = set(chain.from_iterable(values))
     if len(flat) < 2:
         found = "".join(f"`{label}`" for label in flat) or "none"
         raise ValueError(
@@ -59,9 +102,15 @@ def find_class_names(rows: Dataset, label_column: str) -> list[str]:
     Args:
         rows: Rows of text and label, for training.
         label_column: Column of the labels.
+
+    Raises:
+        ValueError: As `collect_label_names`, or a number is absent or not finite.
     """
-    is_regression = find_problem_type(rows, label_column) == "regression"
-    return [] if is_regression else collect_label_names(rows, label_column)
+    if find_problem_type(rows, label_column) != "regression":
+        return collect_label_names(rows, label_column)
+    for index, label in enumerate(rows[label_column]):
+        _as_number(label, index)
+    return []
 
 
 def label_encoder(
@@ -77,11 +126,11 @@ def label_encoder(
     """
     if problem_type == "regression":
         return _as_number, Value("float32")
-    feature = rows.features[label_column]
+    classes = _classes_of(rows.features[label_column])
     ids = {name: index for index, name in enumerate(label_names)}
 
     def find(label: Any, index: int) -> int:
-        name = feature.int2str(label) if isinstance(feature, ClassLabel) and label is not None else str(label)
+        name = classes.int2str(label) if classes is not None and label is not None else str(label)
         if label is None or name not in ids:
             shown = ", ".join(f"`{each}`" for each in label_names[:_SHOWN_LABELS])
             more = len(label_names) - _SHOWN_LABELS

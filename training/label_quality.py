@@ -23,6 +23,9 @@ SCORES: dict[str, tuple[str, ...]] = {
     "regression": ("mse", "mae", "pearson", "spearman"),
 }
 
+ERRORS = ("mse", "mae")
+"""Of these numbers those that are better the smaller they are."""
+
 
 def measure_labels(problem_type: str, scores: NDArray[Any], references: NDArray[Any]) -> dict[str, float]:
     """Returns the numbers of the table at the top of this file.

@@ -35,6 +35,7 @@ from kakehashi.training.arguments import DEFAULT_SEEDS, ClassifyArguments
 from kakehashi.training.checkpoints import list_checkpoints
 from kakehashi.training.console import notify
 from kakehashi.training.documents import require_columns
+from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
 from kakehashi.training.run_files import claim_file, put_file
@@ -91,6 +92,8 @@ def run_repeats(
     if training_arguments.world_size > 1:
         raise ValueError(f"`folds` and `shots` run in one process, got {training_arguments.world_size}")
     folder = output_folder(training_arguments)
+    # Before anything is compared: the recipes of the parts have what this fills in.
+    settle_stopping(arguments, training_arguments)
     resumes = training_arguments.resume_from_checkpoint is not None
     if not resumes:
         open_run_folder(arguments, training_arguments)
@@ -99,7 +102,7 @@ def run_repeats(
     splits = load_splits(arguments, training_arguments.seed)
     require_columns(splits.train, [arguments.text_column, arguments.label_column], arguments.train_files or [])
     # Of all rows: a fold may be without the only row of a label.
-    names = find_class_names(splits.train, arguments.label_column)
+    names = find_class_names(splits.rows_as_read, arguments.label_column)
     parts = list(cut_parts(splits, arguments, training_arguments.seed))
     recipe = resolved_recipe(arguments, training_arguments)
     put_file(folder, _RECIPE_FILE, lambda path: write_recipe(recipe, "classify", path))
@@ -139,7 +142,7 @@ def cut_parts(splits: Splits, arguments: ClassifyArguments, seed: int) -> Iterat
             )
         yield from _cut_folds(splits, arguments, seed)
         return
-    for number in range(1, arguments.seeds + 1):
+    for number in range(1, (arguments.seeds or DEFAULT_SEEDS) + 1):
         yield _draw_shots(splits, arguments, seed, number)
 
 
@@ -159,7 +162,8 @@ def _cut_folds(splits: Splits, arguments: ClassifyArguments, seed: int) -> Itera
     if told:
         notify(f"some labels have fewer rows than there are folds ({count}); not every fold is tested on them")
     for number, (train, test) in enumerate(folds, 1):
-        yield Part(f"fold-{number}", seed, Splits(rows.select(train), splits.validation, rows.select(test)))
+        part = dataclasses.replace(splits, train=rows.select(train), test=rows.select(test))
+        yield Part(f"fold-{number}", seed, part)
 
 
 def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number: int) -> Part:
@@ -177,7 +181,8 @@ def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number:
         raise ValueError(
             f"`shots` must leave rows to test on, or `test_files` be given, got {shots} of {len(rows)} rows"
         )
-    return Part(f"seed-{number}", seed + number - 1, Splits(rows.select(train), splits.validation, test))
+    part = dataclasses.replace(splits, train=rows.select(train), test=test)
+    return Part(f"seed-{number}", seed + number - 1, part)
 
 
 def _settings_of(
@@ -187,7 +192,7 @@ def _settings_of(
     own = copy.copy(training_arguments)
     own.output_dir = str(output_folder(training_arguments) / part.name)
     own.seed, own.resume_from_checkpoint = part.seed, None
-    return dataclasses.replace(arguments, folds=None, shots=None, seeds=DEFAULT_SEEDS, overwrite=False), own
+    return dataclasses.replace(arguments, folds=None, shots=None, seeds=None, overwrite=False), own
 
 
 def _kept_metrics(arguments: ClassifyArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any] | None:

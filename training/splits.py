@@ -18,11 +18,18 @@ class Splits:
         train: Rows to learn from; a stream where the recipe says `streaming`.
         validation: Rows to validate on; None for none.
         test: Rows for one final test; None for none.
+        whole: What `validation_split` divided into the first two; None where it did not.
     """
 
     train: Dataset | IterableDataset
     validation: Dataset | None
     test: Dataset | None
+    whole: Dataset | None = None
+
+    @property
+    def rows_as_read(self) -> Dataset | IterableDataset:
+        """The training rows as the files have them: their labels are the classes, their numbers those of messages."""
+        return self.train if self.whole is None else self.whole
 
 
 def load_splits(arguments: StageArguments, seed: int) -> Splits:
@@ -39,7 +46,7 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
         raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
     if isinstance(arguments, SequenceStageArguments) and arguments.streaming:
         return _load_stream(arguments)
-    train = load_rows(arguments.train_files)
+    train, whole = load_rows(arguments.train_files), None
     validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
     if arguments.validation_split:
         if validation is not None:
@@ -47,12 +54,14 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
                 "`validation_split` must be 0 where `validation_files` are given, got "
                 f"{arguments.validation_split} and {arguments.validation_files}"
             )
-        train, validation = _hold_out(train, arguments.validation_split, seed)
+        whole = train
+        train, validation = _hold_out(whole, arguments.validation_split, seed)
     test = load_rows(arguments.test_files, split="test") if arguments.test_files else None
     return Splits(
         _first_rows(train, arguments.max_train_examples),
         None if validation is None else _first_rows(validation, arguments.max_validation_examples),
         test,
+        whole,
     )
 
 

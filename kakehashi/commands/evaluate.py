@@ -67,7 +67,7 @@ def evaluate(
 ) -> None:
     """Measure MODEL on rows it has not seen, and print the numbers as JSON.
 
-    A classifier is measured by accuracy and macro-F1 on rows with a text and a label. A model that writes is measured
+    A classifier is measured on rows with a text and its label, labels or number. A model that writes is measured
     by exact match, chrF and BLEU on rows with a question and its answer (messages, instruction/output,
     prompt/completion, or two columns), and by perplexity on rows with a text alone. A masked language model is
     measured by the hidden tokens that it restores. If MODEL is the folder of a run, the numbers are also kept in its
@@ -134,22 +134,28 @@ class _Subject:
     def measure_labels(self, text_column: str, label_column: str) -> "Evaluation":
         from kakehashi.training.documents import require_columns
         from kakehashi.training.evaluation import evaluate_classification
+        from kakehashi.training.label_names import read_labels
 
         require_columns(self.rows, [text_column, label_column], self.data)
-        texts, labels = list(self.rows[text_column]), list(self.rows[label_column])
+        texts, labels = self._texts(text_column), read_labels(self.rows, label_column)
         return evaluate_classification(self.network, self.tokenizer, texts, labels, **self.settings)
 
     def measure_text(self, text_column: str) -> "Evaluation":
         from kakehashi.training.evaluation import evaluate_perplexity
 
-        return evaluate_perplexity(self.network, self.tokenizer, list(self.rows[text_column]), **self.settings)
+        return evaluate_perplexity(self.network, self.tokenizer, self._texts(text_column), **self.settings)
 
     def measure_hidden_tokens(self, text_column: str) -> "Evaluation":
         from kakehashi.training.documents import require_columns
         from kakehashi.training.evaluation import evaluate_hidden_tokens
 
         require_columns(self.rows, [text_column], self.data)
-        return evaluate_hidden_tokens(self.network, self.tokenizer, list(self.rows[text_column]), **self.settings)
+        return evaluate_hidden_tokens(self.network, self.tokenizer, self._texts(text_column), **self.settings)
+
+    def _texts(self, text_column: str) -> list[str]:
+        from kakehashi.training.instruction_rows import as_text
+
+        return [as_text({text_column: value}, text_column) for value in self.rows[text_column]]
 
     def measure_answers(self, language: str | None, columns: dict[str, str | None]) -> "Evaluation":
         from kakehashi.training.evaluation import evaluate_generation, read_questions

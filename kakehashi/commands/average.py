@@ -1,0 +1,28 @@
+"""`kakehashi average`: one model from several that were tuned from the same one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kakehashi.commands.lines import silence_libraries
+
+Models = Annotated[
+    list[str], typer.Argument(help="Two or more model folders or ids on the Hugging Face Hub.", metavar="MODEL...")
+]
+OutputDir = Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")]
+
+
+def average(models: Models, *, output_dir: OutputDir) -> None:
+    """Write the mean of the weights of several MODELs that were tuned from the same one, as a model of its own.
+
+    It costs no more to use than one of them, and often answers better than each.
+    """
+    silence_libraries()
+    from kakehashi.training.averaging import average_models
+
+    cosines = average_models(models, output_dir)
+    typer.echo(f"{models[0]}\t1.0000")
+    for name, cosine in cosines.items():
+        typer.echo(f"{name}\t{cosine:.4f}")
+    typer.echo(f"saved in  {output_dir}")
