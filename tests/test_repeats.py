@@ -69,7 +69,7 @@ def test_rows_that_cannot_be_divided_are_told(splits, capsys):
         parts_of(Splits(Dataset.from_dict({"label": [0.5]}), None, None), shots=1)
     for keys, message in [
         ({"folds": 1}, "`folds` must be at least 2, got 1"),
-        ({"seeds": 0}, "`seeds` must be at least 1, got 0"),
+        ({"shots": 1, "seeds": 0}, "`seeds` must be at least 1, got 0"),
         ({"folds": 2, "shots": 2}, "`folds` must be left out with `shots`"),
     ]:
         with pytest.raises(ValueError, match=message):
