@@ -1,5 +1,5 @@
 # Every target works in a fresh clone: it first makes the virtual environment it needs.
-# Overridable: PYTHON (makes the environment, 3.10 or newer), VENV (its folder), ARGS (goes to quickstart, test and bench).
+# Overridable: PYTHON (makes the environment, 3.10 or newer), VENV (its folder), ARGS (goes to quickstart, readme, test, bench).
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
@@ -17,7 +17,7 @@ help: ## Show this list
 install: $(INSTALLED) ## Make .venv and install the package with the pinned development tools
 	@echo "kakehashi is installed: activate it with . $(VENV)/bin/activate"
 
-quickstart: $(INSTALLED) ## Train and use a small model on the embedded corpus (5 minutes on two cores)
+quickstart: $(INSTALLED) ## Train and use a small model on the embedded corpus (6 minutes on two cores)
 	$(VENV)/bin/kakehashi quickstart $(ARGS)
 
 readme: $(INSTALLED) ## Compare what the READMEs show with the models that make quickstart left in runs/quickstart

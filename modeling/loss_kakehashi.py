@@ -55,6 +55,17 @@ def shift_right(
     return shifted.masked_fill(shifted == -100, pad_token_id)
 
 
+def up_to_last_label(labels: torch.Tensor) -> torch.Tensor:
+    """A mask, `(batch, length)`: 1 up to the last label of each row, 0 where nothing is left to predict.
+
+        labels   a  -100  b  -100 -100   →   1 1 1 0 0
+
+    Args:
+        labels: `(batch, length)`, -100 where there is nothing to predict.
+    """
+    return (labels != -100).flip(-1).cummax(dim=-1).values.flip(-1).long()
+
+
 def shift_left(labels: torch.Tensor, segment_ids: torch.Tensor | None = None) -> torch.Tensor:
     """Labels beside the position that predicts them, one place to the left; none across the end of a segment.
 

@@ -45,7 +45,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from .configuration_kakehashi import KakehashiConfig, Shape
-from .loss_kakehashi import TokenLoss, shift_left, shift_right
+from .loss_kakehashi import TokenLoss, shift_left, shift_right, up_to_last_label
 from .packing_kakehashi import check_packing
 from .pretrained_kakehashi import KakehashiPreTrainedModel
 from .stacks_kakehashi import KakehashiDecoder, KakehashiEncoder
@@ -335,6 +335,10 @@ class KakehashiForConditionalGeneration(KakehashiTokenPredictionModel, Generatio
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels, decoder_segment_ids)
         if labels is not None and use_cache is None:
             use_cache = False
+        is_laid_out = self.training and self.config._attn_implementation == "varlen" and decoder_segment_ids is None
+        if labels is not None and decoder_attention_mask is None and is_laid_out:
+            # Less to compute. Masks would not gain by it: the causal order hides what comes later.
+            decoder_attention_mask = up_to_last_label(labels)
         outputs = self.model(
             input_ids,
             attention_mask,

@@ -111,6 +111,25 @@ def check_same_segments(segment_ids: torch.Tensor, decoder_segment_ids: torch.Te
         )
 
 
+def check_whole_segments(segment_ids: torch.Tensor) -> None:
+    """Refuses segments in two pieces, as a mask leaves them that hides a place between two tokens of one.
+
+    Args:
+        segment_ids: `(batch, length)`, 0 for padding and for what the mask hides.
+
+    Raises:
+        ValueError: Naming the first place at which a second piece begins.
+    """
+    latest = F.pad(segment_ids[:, :-1], (1, 0)).cummax(dim=-1).values
+    torn = segment_starts(segment_ids) & (segment_ids <= latest)
+    if torn.any():
+        row, column = torn.nonzero()[0].tolist()
+        raise ValueError(
+            "`attention_mask` must not hide a place inside a segment, got 0 before position "
+            f"{column} of row {row}, which goes on with segment {segment_ids[row, column].item()}."
+        )
+
+
 def segment_starts(segment_ids: torch.Tensor) -> torch.Tensor:
     """Whether a segment begins at each place, `(batch, length)`; padding begins nothing."""
     before = F.pad(segment_ids[:, :-1], (1, 0))

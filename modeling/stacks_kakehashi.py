@@ -35,6 +35,7 @@ from .layers_kakehashi import KakehashiDecoderLayer, KakehashiEncoderLayer, self
 from .packing_kakehashi import (
     TokenLayout,
     add_bias,
+    check_whole_segments,
     cross_attention_mask,
     positions_in_segments,
     self_attention_mask,
@@ -157,7 +158,8 @@ class KakehashiStack(KakehashiPreTrainedModel):
         """The layout of the tokens without padding, where the attention implementation works on that.
 
         States and weights that are asked for keep the shape of the batch, so then masks are used; and so they are on
-        CUDA where rows are packed with many short segments, see `masks_touch_fewer_tiles`.
+        CUDA where rows are packed with many short segments, see `masks_touch_fewer_tiles`, and in float32 outside of
+        training, for `generate` runs without the autocast that a model is trained in.
 
         Raises:
             ValueError: If the attention implementation can do neither.
@@ -182,6 +184,9 @@ class KakehashiStack(KakehashiPreTrainedModel):
                 f"'flex_attention' and 'varlen', got {implementation!r}."
             )
         if asked or (attention_mask is not None and attention_mask.ndim != 2):
+            return None
+        computes_in_float32 = product_dtype(hidden_states) == torch.float32
+        if hidden_states.is_cuda and not is_flash and not self.training and computes_in_float32:
             return None
         is_packed_on_cuda = segment_ids is not None and segment_ids.is_cuda
         if is_packed_on_cuda and not is_flash and masks_touch_fewer_tiles(segment_ids):
@@ -268,10 +273,17 @@ def check_mask(name: str, attention_mask: torch.Tensor, batch: int, length: int)
 
 
 def join_segments(attention_mask: torch.Tensor | None, segment_ids: torch.Tensor | None) -> torch.Tensor | None:
-    """Segment ids that leave out what the mask hides as well."""
+    """Segment ids that leave out what the mask hides as well.
+
+    Raises:
+        ValueError: If the mask hides a place inside a segment.
+    """
     if segment_ids is None or attention_mask is None:
         return segment_ids
-    return segment_ids.masked_fill(attention_mask == 0, 0)
+    segment_ids = segment_ids.masked_fill(attention_mask == 0, 0)
+    if not torch.compiler.is_compiling():
+        check_whole_segments(segment_ids)
+    return segment_ids
 
 
 # The key is set afterwards because Transformers 5.17 takes no such argument, and needs none.

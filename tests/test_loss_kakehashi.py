@@ -7,7 +7,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from torch import nn
 
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForConditionalGeneration, KakehashiForMaskedLM
-from kakehashi.modeling.loss_kakehashi import TokenLoss, shift_left, shift_right
+from kakehashi.modeling.loss_kakehashi import TokenLoss, shift_left, shift_right, up_to_last_label
 
 
 def test_the_decoder_starts_anew_in_each_segment():
@@ -23,6 +23,11 @@ def test_no_token_predicts_the_first_of_the_next_segment():
     segments = torch.tensor([[1, 1, 1, 2, 2, 2, 0]])
     assert shift_left(labels).tolist() == [[7, 2, 1, 8, 2, -100, -100]]
     assert shift_left(labels, segments).tolist() == [[7, 2, -100, 8, 2, -100, -100]]
+
+
+def test_a_target_ends_with_its_last_label():
+    labels = torch.tensor([[7, -100, 2, -100], [-100, -100, -100, -100], [7, 8, 9, 2]])
+    assert up_to_last_label(labels).tolist() == [[1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("shift", [shift_left, lambda labels, segments: shift_right(labels, 1, 0, segments)])

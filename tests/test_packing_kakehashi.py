@@ -280,3 +280,12 @@ def test_a_finished_mask_of_four_dimensions_does_as_the_mask_it_stands_for(
         finished = torch.zeros(2, 1, 6, 6).masked_fill(~finished, -torch.inf)
     expected = model(input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(model(input_ids=ids, attention_mask=finished).logits, expected)
+
+
+def test_a_mask_with_a_hole_in_a_segment_is_refused_and_one_over_whole_segments_is_not(build_tiny_model):
+    model = build_tiny_model(KakehashiForMaskedLM)
+    ids, segments = torch.randint(4, 100, (1, 5)), torch.tensor([[1, 1, 1, 2, 2]])
+    with pytest.raises(ValueError, match="got 0 before position 2 of row 0, which goes on with segment 1"):
+        model(ids, torch.tensor([[1, 0, 1, 1, 1]]), segment_ids=segments)
+    model(ids, torch.tensor([[0, 0, 0, 1, 1]]), segment_ids=segments)
+    model(ids, torch.tensor([[0, 1, 1, 1, 0]]), segment_ids=segments)

@@ -21,7 +21,7 @@ from kakehashi import cli
 from kakehashi.modeling import KakehashiConfig, KakehashiForSequenceClassification
 from kakehashi.modeling.configuration_kakehashi import PRESETS
 from kakehashi.training import inference
-from kakehashi.training.arguments import ClassifyArguments, InstructArguments
+from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
 from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +120,8 @@ def test_the_training_commands_run_one_after_the_other(name, tmp_path, monkeypat
 @pytest.mark.parametrize("name", READMES)
 def test_the_other_commands_exist_with_the_options_shown(name):
     _, script = blocks(name, "sh")
-    stages = {"check": InstructArguments, "instruct": InstructArguments, "classify": ClassifyArguments}
+    stages = {"pretrain": PretrainArguments, "instruct": InstructArguments, "classify": ClassifyArguments}
+    stages["check"] = InstructArguments
     for line in script.splitlines():
         words = shlex.split(line)
         words = words[words.index("kakehashi") + 1 :]

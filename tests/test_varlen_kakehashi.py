@@ -3,9 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForConditionalGeneration, KakehashiForMaskedLM
 from kakehashi.modeling import varlen_kakehashi as varlen
+from kakehashi.modeling.layers_kakehashi import KakehashiDecoderLayer
+from kakehashi.modeling.packing_kakehashi import TokenLayout
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]])
 
@@ -39,6 +42,48 @@ def test_varlen_agrees_with_masks_forward_and_backward(build_tiny_model, model_c
     torch.testing.assert_close(outputs.logits[real], expected.logits[real], rtol=1e-4, atol=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-3, atol=1e-6)
+
+
+def test_what_follows_the_last_label_of_a_target_is_left_out_in_training(build_tiny_model, monkeypatch):
+    model = build_tiny_model(KakehashiForConditionalGeneration).train()
+    ids = torch.randint(4, model.config.vocab_size, (3, 6))
+    lengths_of_targets = torch.tensor([6, 4, 2])
+    labels = ids.masked_fill(torch.arange(6) >= lengths_of_targets[:, None], -100)
+    # A place without a label between others is read all the same.
+    labels[0, 1] = -100
+    batch = {"input_ids": ids, "attention_mask": MASK, "labels": labels}
+    expected, expected_gradients = loss_logits_gradients(model, batch, "sdpa")
+    lengths = []
+    monkeypatch.setattr(type(model.model.decoder.layers[0]), "forward", watch_lengths(lengths))
+    outputs, gradients = loss_logits_gradients(model, batch, "varlen")
+    assert lengths == [int(lengths_of_targets.sum())] * len(model.model.decoder.layers)
+    torch.testing.assert_close(outputs.loss, expected.loss)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-3, atol=1e-6)
+
+
+def watch_lengths(lengths):
+    forward = KakehashiDecoderLayer.forward
+
+    def watched(self, hidden_states, *args, **kwargs):
+        lengths.append(hidden_states.shape[1])
+        return forward(self, hidden_states, *args, **kwargs)
+
+    return watched
+
+
+def test_answers_in_float32_on_cuda_use_masks(build_tiny_model, monkeypatch):
+    # What `generate` calls while a model is trained in mixed precision; the tensors are stand-ins for those of a GPU.
+    encoder = build_tiny_model(KakehashiForConditionalGeneration).model.encoder
+    encoder.config._attn_implementation = "varlen"
+    monkeypatch.setattr(TokenLayout, "of", lambda *_: "laid out")
+    with FakeTensorMode():
+        states, mask = torch.empty(2, 3, 32, device="cuda"), torch.ones(2, 3, device="cuda")
+        assert encoder.lay_out(states, mask, None) is None
+        assert encoder.lay_out(states.bfloat16(), mask, None) == "laid out"
+        assert encoder.lay_out(states.cpu(), mask.cpu(), None) == "laid out"
+        # Training in float32 is told that the kernel cannot.
+        assert encoder.train().lay_out(states, mask, None) == "laid out"
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ OutputDir = Annotated[Path, typer.Option(help="Folder to make; it must not exist
 def average(models: Models, *, output_dir: OutputDir) -> None:
     """Write the mean of the weights of several MODELs that were tuned from the same one, as a model of its own.
 
-    It costs no more to use than one of them, and often answers better than each.
+    It costs no more to use than one of them, and may answer better than each: measure it.
     """
     silence_libraries()
     from kakehashi.training.averaging import average_models
