@@ -4,6 +4,7 @@ The command files import torch and Transformers inside their functions, so that 
 """
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     A `ValueError` or `OSError` is bad input: one readable line on stderr and exit code 2. Anything else is our
-    mistake and keeps its traceback.
+    mistake and keeps its traceback. Of several processes of one run only the first says what all of them met; with
+    `--traceback` each does.
 
     Args:
         arguments: What follows `kakehashi`; `None` takes them from the command line.
@@ -111,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if options.traceback:
             raise
-        print(f"kakehashi: error: {describe_error(error)}", file=sys.stderr)
+        _say(f"error: {describe_error(error)}")
         return BAD_INPUT_EXIT_CODE
     return 0
 
@@ -141,14 +143,18 @@ def _exit_code(exit_request: SystemExit) -> int:
 
 
 def _report_interruption() -> int:
-    print("kakehashi: interrupted", file=sys.stderr)
+    _say("interrupted")
     return INTERRUPTED_EXIT_CODE
+
+
+def _say(message: str) -> None:
+    # As `is_first_process` of `kakehashi.training.processes`, which would take seconds to import.
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"kakehashi: {message}", file=sys.stderr)
 
 
 def _stop_writing() -> int:
     # Whoever read our output has gone (`kakehashi … | head`). Python would complain once more when it flushes
     # stdout at exit, so give it somewhere to write.
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

@@ -9,6 +9,7 @@ from kakehashi.training.arguments import (
     InstructArguments,
     PretrainArguments,
     StageArguments,
+    require_compatible,
 )
 
 
@@ -41,10 +42,41 @@ def test_a_span_is_at_least_one_token_long():
         PretrainArguments(mean_noise_span_length=0.5)
 
 
-@pytest.mark.parametrize("name", ["next_word_ratio", "noise_density", "mlm_probability"])
-def test_a_share_lies_between_0_and_1(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be between 0 and 1, got 1.5"):
-        PretrainArguments(**{name: 1.5})
+@pytest.mark.parametrize(
+    ("name", "bounds", "allowed", "refused"),
+    [
+        ("next_word_ratio", "between 0 and 1", (0.0, 1.0), (-0.1, 1.5)),
+        ("noise_density", "above 0 and below 1", (0.1, 0.9), (0.0, 1.0)),
+        ("mlm_probability", "above 0 and at most 1", (0.1, 1.0), (0.0, 1.5)),
+    ],
+)
+def test_a_share_lies_between_0_and_1(name, bounds, allowed, refused):
+    for value in allowed:
+        PretrainArguments(**{name: value})
+    for value in refused:
+        with pytest.raises(ValueError, match=f"`{name}` must be {bounds}, got {value}"):
+            PretrainArguments(**{name: value})
+
+
+def test_label_smoothing_of_trainer_is_for_classification_alone(tmp_path):
+    settings = Seq2SeqTrainingArguments(str(tmp_path), label_smoothing_factor=0.1, use_cpu=True)
+    require_compatible(ClassifyArguments(), settings)
+    for stage in (PretrainArguments, InstructArguments):
+        with pytest.raises(
+            ValueError,
+            match=r"`label_smoothing_factor` must be 0 in this stage, got 0.1: use "
+            r"`config_overrides: \{label_smoothing: 0.1\}`",
+        ):
+            require_compatible(stage(), settings)
+
+
+@pytest.mark.parametrize("stage", [PretrainArguments, InstructArguments, ClassifyArguments])
+def test_workers_that_outlive_an_epoch_are_refused(stage, tmp_path):
+    settings = {"dataloader_num_workers": 1, "use_cpu": True}
+    require_compatible(stage(), Seq2SeqTrainingArguments(str(tmp_path), **settings))
+    settings["dataloader_persistent_workers"] = True
+    with pytest.raises(ValueError, match="`dataloader_persistent_workers` must be false, got true: workers that"):
+        require_compatible(stage(), Seq2SeqTrainingArguments(str(tmp_path), **settings))
 
 
 @pytest.mark.parametrize(

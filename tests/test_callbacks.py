@@ -29,7 +29,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(value, tr
     model = torch.nn.Linear(2, 1)
     model.weight.grad = torch.tensor([[0.0, value]])
     state.global_step = 6
-    with pytest.raises(ValueError, match="the gradient is not finite at step 7"):
+    with pytest.raises(ValueError, match=r"the gradient is not finite at step 7.*--overwrite true: --resume goes on"):
         NonFiniteGuard().on_pre_optimizer_step(training_arguments, state, TrainerControl(), model=model)
 
 
@@ -54,6 +54,26 @@ def test_a_signal_saves_and_stops_and_a_second_one_stops_at_once(number, trainin
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert f"{number.name}: finishing this step" in capsys.readouterr().err
+
+
+def test_a_signal_after_the_last_step_of_an_epoch_leaves_the_epochs_checkpoint(training_arguments, state):
+    control = TrainerControl(should_save=True, should_evaluate=True)
+    with Interruption() as interruption:
+        interruption.on_step_end(training_arguments, state, control)
+        signal.raise_signal(signal.SIGINT)
+        interruption.on_epoch_end(training_arguments, state, control)
+        assert (control.should_save, control.should_evaluate) == (True, True)
+        assert not interruption.has_stopped
+        interruption.on_step_end(training_arguments, state, control)
+        interruption.on_epoch_end(training_arguments, state, control)
+    assert (control.should_save, control.should_training_stop, interruption.has_stopped) == (False, True, True)
+
+
+def test_a_gradient_that_overflows_in_float16_is_left_to_the_scaler(training_arguments, state):
+    model = torch.nn.Linear(2, 1)
+    model.weight.grad = torch.tensor([[0.0, float("inf")]])
+    training_arguments.fp16 = True
+    NonFiniteGuard().on_pre_optimizer_step(training_arguments, state, TrainerControl(), model=model)
 
 
 def test_the_learning_rate_follows_the_clock_to_its_end(monkeypatch, training_arguments, state):

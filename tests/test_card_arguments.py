@@ -36,6 +36,18 @@ def test_what_the_hub_would_refuse_is_refused_before_training(keys, message):
         CardArguments(**keys)
 
 
+@pytest.mark.parametrize("key", ["data_license", "data_revision"])
+def test_without_names_there_is_one_value_or_one_for_each_of_the_training_files(key):
+    files = {"train_files": ["a.tsv", "b.tsv"]}
+    for values in (["x"], ["x", "y"]):
+        InstructArguments(**files, **{key: values})
+    with pytest.raises(
+        ValueError, match=f"`{key}` must hold one value, or one for each of the 2 `train_files`, got 3"
+    ):
+        InstructArguments(**files, **{key: ["x", "y", "z"]})
+    InstructArguments(**files, datasets=["a", "b", "c"], **{key: ["x", "y", "z"]})
+
+
 def test_a_licence_as_the_hub_spells_it_is_taken():
     check_license("apache-2.0")
 

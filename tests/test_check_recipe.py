@@ -89,6 +89,11 @@ def test_a_time_budget_ends_the_run_and_a_share_is_held_out(check):
     assert checked.run["steps"] > 0
 
 
+def test_with_a_time_budget_epochs_end_the_run_only_where_they_are_given(check):
+    assert check(max_minutes=600, num_train_epochs=3).run["steps"] == 30
+    assert check(max_minutes=600, num_train_epochs=None).run["steps"] > 1000
+
+
 def test_the_other_stages_are_checked_too(check, recipe):
     instruct = dict.fromkeys(["source_template", "target_template", "max_source_length", "max_target_length"])
     pretrain = check("pretrain", **instruct, text_column="en", objective="masked-lm", max_length=6)
@@ -127,6 +132,7 @@ def test_frozen_parts_and_other_families_are_known(check, tmp_path, tiny_tokeniz
         ({"source_template": ["{fr}", "{ja}"]}, "no column `fr`; the columns present are `en`, `ja`"),
         ({"early_stopping_patience": 1}, "`early_stopping_patience` needs rows to validate on"),
         ({"report_to": "tensorbord"}, "did you mean `tensorboard`"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0 in this stage, got 0.1"),
         ({"model": "none/none/none"}, "`model` must be a folder with"),
         ({"max_step": 3}, "`max_step` is not a recipe key; did you mean `max_steps`"),
         ({"freeze": ["nothing"]}, "nothing"),

@@ -97,7 +97,8 @@ def test_rotation_keeps_the_newest_and_the_best_and_drops_a_course_that_was_left
         write_checkpoint(tmp_path, step)
     newest = tmp_path / "checkpoint-4"
     rotate_checkpoints(newest, None)
-    assert steps_left(tmp_path) == [9, 4, 3, 2, 1]
+    assert steps_left(tmp_path) == [4, 3, 2, 1]
+    write_checkpoint(tmp_path, 9)
     rotate_checkpoints(newest, 3, best=str(tmp_path / "checkpoint-1"))
     assert steps_left(tmp_path) == [4, 3, 1]
     rotate_checkpoints(newest, 1, best=str(tmp_path / "checkpoint-1"))
@@ -132,16 +133,16 @@ def train_plainly(tmp_path, tiny_model):
     rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}] * 8)
 
     def train_four_steps(*callbacks, resume=None, **arguments):
-        settings = TrainingArguments(
-            tmp_path / "run",
-            max_steps=4,
-            save_steps=1,
-            per_device_train_batch_size=2,
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=True,
-            **arguments,
-        )
+        settings = {
+            "output_dir": tmp_path / "run",
+            "max_steps": 4,
+            "save_steps": 1,
+            "per_device_train_batch_size": 2,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": True,
+        }
+        settings = TrainingArguments(**settings | arguments)
         trainer = PlainTrainer(tiny_model, settings, train_dataset=rows, eval_dataset=rows, callbacks=list(callbacks))
         trainer.train(resume_from_checkpoint=resume)
         return trainer
@@ -160,6 +161,50 @@ def test_a_plain_trainer_writes_complete_checkpoints_only(train_plainly, tmp_pat
     assert steps_left(tmp_path / "run") == [4]
     assert trainer.state.global_step == 4
     train_plainly(resume=True)
+
+
+def test_the_end_of_training_removes_no_checkpoint(train_plainly, tmp_path):
+    keys = {"eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_loss"}
+    # The loss falls, so the first one stays the best of what is to be greatest.
+    trainer = train_plainly(save_total_limit=1, greater_is_better=True, learning_rate=1e-2, **keys)
+    assert steps_left(tmp_path / "run") == [4, 1]
+    assert trainer.args.save_total_limit == 1
+
+
+def test_a_disk_that_is_full_while_the_optimizer_is_written_is_known_before_room_is_made(
+    train_plainly, tmp_path, monkeypatch
+):
+    usage, aside = shutil.disk_usage(tmp_path), tmp_path / "run" / ".writing-checkpoint"
+
+    def fill_disk(*args, **kwargs):
+        raise RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0 if aside.exists() else 2**30))
+    with pytest.raises(OSError, match="No space left on device"):
+        train_plainly()
+    assert not aside.exists()
+
+
+def test_a_resumed_run_logs_and_saves_as_its_arguments_say(train_plainly, tmp_path):
+    train_plainly(save_steps=3)
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    trainer = train_plainly(resume=True, save_steps=2, logging_steps=1, max_steps=8)
+    assert steps_left(tmp_path / "run") == [8, 6, 4, 3]
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [4, 5, 6, 7, 8]
+
+
+def test_the_best_checkpoint_is_found_where_the_folder_stands_by_now(train_plainly, tmp_path):
+    keys = {"save_total_limit": 1, "eval_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "eval_loss"}
+    train_plainly(greater_is_better=True, learning_rate=1e-2, **keys)
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    resume = str(moved / "checkpoint-4")
+    trainer = train_plainly(
+        output_dir=moved, resume=resume, max_steps=5, greater_is_better=True, learning_rate=1e-2, **keys
+    )
+    assert trainer.state.best_model_checkpoint == str(moved / "checkpoint-1")
+    assert steps_left(moved) == [5, 1]
 
 
 def test_the_best_checkpoint_is_known_by_its_final_name_and_kept(train_plainly, tmp_path):

@@ -31,7 +31,8 @@ def test_help_is_quick_and_imports_neither_torch_nor_transformers():
     # Seconds of this process, not of the clock: other tests share the cores.
     code = (
         "import time; start = time.process_time()\nfrom kakehashi import cli\n"
-        "for arguments in ([], ['--help'], ['generate', '--help'], ['pretrain', '--help'], ['recipes', '--help']):\n"
+        "for arguments in ([], ['--help'], ['generate', '--help'], ['pretrain', '--help'], ['recipes', '--help'],\n"
+        "        ['recipes', 'keys', '--help'], ['recipes', 'keys', 'instruct']):\n"
         "    assert cli.main(arguments) == 0, arguments\n"
         "seconds = time.process_time() - start\n"
         "import sys; heavy = {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)\n"
@@ -83,6 +84,16 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(failing, capsys, error,
     assert failing(error) == 2
     output = capsys.readouterr()
     assert output.out == "" and output.err == f"kakehashi: error: {line}\n"
+
+
+def test_of_several_processes_the_first_alone_says_what_is_wrong(failing, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert failing(ValueError("three")) == 2
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.strip() == ""
+    monkeypatch.setenv("RANK", "0")
+    assert failing(ValueError("three")) == 2
+    assert capsys.readouterr().err == "kakehashi: error: three\n"
 
 
 def test_traceback_shows_the_whole_error(failing):

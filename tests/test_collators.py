@@ -131,7 +131,7 @@ def test_causal_batches_open_close_and_ignore_padding(tiny_tokenizer):
     batch = CausalLMCollator(tiny_tokenizer, pad_to_multiple_of=6)([{"input_ids": [100, 101]}, {"input_ids": [102]}])
     assert batch["input_ids"].tolist() == [[BOS, 100, 101, EOS, PAD, PAD], [BOS, 102, EOS, PAD, PAD, PAD]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0]]
-    assert batch["labels"].tolist() == [[BOS, 100, 101, EOS, -100, -100], [BOS, 102, EOS, -100, -100, -100]]
+    assert batch["labels"].tolist() == [[-100, 100, 101, EOS, -100, -100], [-100, 102, EOS, -100, -100, -100]]
 
 
 def test_causal_examples_with_labels_are_only_padded(tiny_tokenizer):
@@ -205,6 +205,7 @@ def test_packed_documents_are_framed_and_masked_one_by_one(tiny_tokenizer):
     assert causal["segment_ids"].tolist() == [[1] * 22 + [2] * 12]
     assert (causal["input_ids"] == BOS).nonzero()[:, 1].tolist() == [0, 22]
     assert (causal["input_ids"] == EOS).nonzero()[:, 1].tolist() == [21, 33]
+    assert (causal["labels"] == -100).nonzero()[:, 1].tolist() == [0, 22]
     masked = MaskedLMCollator(tiny_tokenizer)(rows)
     assert masked["segment_ids"].tolist() == [[1] * 21 + [2] * 11]
     hidden = masked["labels"] != -100

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 from typer.testing import CliRunner
 
 from kakehashi.cli import app, main
+from kakehashi.training.arguments import STAGES, TRAINING_DEFAULTS
 from kakehashi.training.run import build_run
 
 
@@ -105,3 +106,27 @@ def test_shipped_recipes_are_listed_and_copied(tmp_path, monkeypatch):
     assert (tmp_path / "tatoeba.yaml").exists()
     assert main(["recipes", "copy", "tatoeba"]) == 2
     assert main(["recipes", "copy", "none"]) == 2
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_key_of_a_stage_is_printed_with_its_default_and_what_it_is_for(stage):
+    *lines, last = CliRunner().invoke(app, ["recipes", "keys", stage]).stdout.strip().split("\n")
+    rows = {key: (default, text) for key, default, text in (line.split("\t") for line in lines)}
+    fields = STAGES[stage].__dataclass_fields__
+    assert list(rows) == list(fields)
+    assert rows["max_minutes"] == ("None", fields["max_minutes"].metadata["help"])
+    assert rows["overwrite"][0] == "false"
+    assert "Seq2SeqTrainingArguments" in last and "logging_steps: 50" in last
+    assert all(f"{key}: " in last for key in TRAINING_DEFAULTS)
+
+
+def test_a_terminal_shows_the_keys_as_a_table(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["recipes", "keys", "classify"]) == 0
+    shown = capsys.readouterr().out
+    assert "what it is for" in shown and "label_column" in shown and "\t" not in shown
+
+
+def test_an_unknown_stage_has_no_keys(capsys):
+    assert main(["recipes", "keys", "tune"]) == 2
+    assert "`stage` must be one of pretrain, instruct, classify, got 'tune'" in capsys.readouterr().err

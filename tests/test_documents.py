@@ -4,13 +4,14 @@ import lzma
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from kakehashi.training import documents
-from kakehashi.training.documents import iterate_texts, load_rows, require_columns
+from kakehashi.training.documents import is_unreadable, iterate_texts, load_rows, require_columns
 
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 FILES = {
@@ -244,3 +245,20 @@ def test_a_file_that_was_cut_off_is_named(tmp_path, name):
         content = COMPRESS[name.removeprefix("t.jsonl")](rows)
     message = refusal(write(tmp_path, name, content[: len(content) // 2 - 5]))
     assert name in message
+
+
+@pytest.mark.parametrize("compression", [".gz", ".xz", ".bz2", ".zst"])
+def test_damage_in_a_stream_is_known_by_what_each_reader_says(tmp_path, compression):
+    lines = "".join(f"{number:x}\n" for number in np.random.default_rng(0).integers(2**62, size=120_000))
+    content = COMPRESS[compression](lines.encode())
+    middle = len(content) * 3 // 4
+    path = write(tmp_path, f"rows.txt{compression}", content[:middle] + bytes(64) + content[middle + 64 :])
+    with pytest.raises(Exception) as caught:
+        list(load_rows(path, streaming=True))
+    assert is_unreadable(caught.value), repr(caught.value)
+
+
+def test_a_model_that_is_not_found_is_no_damaged_file():
+    assert not is_unreadable(OSError("We couldn't connect to 'https://huggingface.co'"))
+    assert not is_unreadable(FileNotFoundError(2, "No such file or directory"))
+    assert not is_unreadable(ValueError("`train_files` must name at least one file"))

@@ -103,6 +103,30 @@ def test_the_count_goes_on_from_the_checkpoint():
     assert validate(stopping, training_arguments, state, 3.0)
 
 
+def test_a_run_that_was_killed_after_it_stopped_stops_at_once():
+    arguments, training_arguments = parse()
+    settle_stopping(arguments, training_arguments)
+    before = EarlyStopping(2, 0.1)
+    before.early_stopping_patience_counter = 2
+    for patience, stops in ((2, True), (3, False)):
+        state = TrainerState(best_metric=3.0, stateful_callbacks=[TrainerControl(), before])
+        control = TrainerControl()
+        EarlyStopping(patience, 0.1).on_train_begin(training_arguments, state, control)
+        assert control.should_training_stop == stops
+
+
+def test_validations_after_training_do_not_count(capsys):
+    arguments, training_arguments = parse()
+    settle_stopping(arguments, training_arguments)
+    state = TrainerState(stateful_callbacks=[TrainerControl()])
+    stopping = make_early_stopping(arguments)
+    stopping.on_train_begin(training_arguments, state, TrainerControl())
+    assert [validate(stopping, training_arguments, state, loss) for loss in (3.0, 3.0)] == [False, False]
+    stopping.on_train_end(training_arguments, state, TrainerControl())
+    assert not validate(stopping, training_arguments, state, 3.0)
+    assert "stopped early" not in capsys.readouterr().err
+
+
 def test_a_metric_that_no_validation_has_is_answered_with_those_it_has():
     _, training_arguments = parse(ClassifyArguments, metric_for_best_model="accurcy")
     metrics = {"eval_loss": 1.0, "eval_accuracy": 0.5, "epoch": 1.0}

@@ -1,8 +1,9 @@
 import logging
-from itertools import chain
+from itertools import chain, islice
+from pathlib import Path
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, IterableDataset, Value
 from transformers import DataCollatorWithPadding
 
 from kakehashi.tokenization.chat import encode_source, encode_target, for_causal_lm
@@ -48,6 +49,25 @@ def test_long_documents_are_split_evenly_and_nothing_is_lost(tiny_tokenizer, cap
         "1 of 4 documents are longer than 16 tokens and were split.",
         "2 of 4 documents hold no text and were left out.",
     ]
+
+
+def test_each_document_of_a_stream_is_counted_once(tiny_tokenizer, caplog):
+    texts = ["I love cats. " * 8, "", *["I love dogs."] * 1500, *[""] * 7]
+    stream = Dataset.from_dict({"text": texts}).to_iterable_dataset()
+    examples = tokenize_documents(stream, tiny_tokenizer, max_length=16)
+    # A look at the beginning, and two passes.
+    for count in (3, None, None):
+        list(islice(examples, count))
+    assert caplog.messages == [
+        "So far 1 documents are longer than 16 tokens and were split.",
+        "So far 1 documents hold no text and were left out.",
+    ]
+
+
+def test_instructions_of_a_stream_without_rows_are_refused(tiny_tokenizer):
+    rows = IterableDataset.from_generator(lambda: iter(()))
+    with pytest.raises(ValueError, match="Instruction rows must have the columns"):
+        tokenize_instructions(rows, tiny_tokenizer, **LENGTHS)
 
 
 def test_instructions_are_encoded_as_the_chat_format_says(tiny_tokenizer):
@@ -132,7 +152,7 @@ def test_a_row_that_cannot_be_read_is_named(tiny_tokenizer):
         tokenize_instructions(rows, tiny_tokenizer, **LENGTHS)
 
 
-def test_the_result_is_found_again_until_something_changes(tmp_path, tiny_tokenizer):
+def test_the_result_is_found_again_until_something_changes(tmp_path, tiny_tokenizer, monkeypatch):
     path = tmp_path / "t.jsonl"
     path.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
 
@@ -146,8 +166,21 @@ def test_the_result_is_found_again_until_something_changes(tmp_path, tiny_tokeni
     assert fingerprint() == first
     assert fingerprint(max_source_length=32) != first
     assert fingerprint(is_encoder_decoder=False) != first
+    monkeypatch.setattr(tiny_tokenizer, "truncation_side", "left")
+    assert fingerprint() != first
+    monkeypatch.undo()
+    assert fingerprint() == first
     path.write_text('{"prompt": "a", "completion": "c"}\n', encoding="utf-8")
     assert fingerprint() != first
+
+
+@pytest.mark.parametrize("name", ["examples", "instruction_rows", "label_names", "chat", "special_tokens"])
+def test_rows_are_tokenized_anew_when_code_that_they_follow_from_has_changed(monkeypatch, tiny_tokenizer, name):
+    rows = Dataset.from_dict({"text": ["I love cats."]})
+    first = tokenize_documents(rows, tiny_tokenizer, max_length=8)
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + b"#" * (path.name == f"{name}.py"))
+    assert tokenize_documents(rows, tiny_tokenizer, max_length=8)._fingerprint != first._fingerprint
 
 
 def test_several_processes_give_the_same_examples(tiny_tokenizer, tiny_sentences):

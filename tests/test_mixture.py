@@ -55,6 +55,20 @@ def test_pairs_are_exactly_as_long_as_foretold(tasks):
         assert np.array_equal(np.sort(regular), np.sort(piece))
 
 
+def test_each_span_of_a_piece_is_counted():
+    piece = Sequences.of([range(200, 712)])
+    for task in ul2_tasks(UL2_IDS):
+        source, _ = task.make_pairs(
+            piece,
+            np.random.default_rng(0),
+            splits=np.array([9]),
+            sentinel_token_ids=range(10, 110),
+            eos_token_id=EOS,
+        )
+        assert task.count_spans(512) == ((source.ids >= 10) & (source.ids < 110)).sum()
+    assert max(task.count_spans(512) for task in ul2_tasks(UL2_IDS)) == 85
+
+
 def test_each_task_of_ul2_is_announced_by_its_token(tiny_tokenizer):
     sentinels = sentinel_ids(tiny_tokenizer)
     for task in ul2_tasks(UL2_IDS):

@@ -129,7 +129,8 @@ def test_causal_labels_stand_where_their_tokens_stand():
     [(input_ids, labels), _] = listed(
         frame_for_causal_lm(Sequences.of([[101, 102], [103]]), bos_token_id=BOS, eos_token_id=EOS)
     )
-    assert input_ids.tolist() == labels.tolist() == [BOS, 101, 102, EOS]
+    assert input_ids.tolist() == [BOS, 101, 102, EOS]
+    assert labels.tolist() == [-100, 101, 102, EOS]
 
 
 def test_masking_hides_the_exact_share_of_regular_tokens_and_keeps_the_rest():

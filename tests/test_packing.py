@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +99,15 @@ def test_packing_is_found_again_until_something_changes():
     assert first._fingerprint not in {other.rows._fingerprint for other in others}
 
 
+@pytest.mark.parametrize("name", ["packing", "mixture", "objectives", "sequences"])
+def test_rows_are_packed_anew_when_code_that_they_follow_from_has_changed(monkeypatch, name):
+    examples, measure = make_pairs(), measure_sequences("input_ids", "labels")
+    first = pack_examples(examples, measure, 128).rows
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read_bytes(path) + b"#" * (path.name == f"{name}.py"))
+    assert pack_examples(examples, measure, 128).rows._fingerprint != first._fingerprint
+
+
 def test_several_processes_pack_the_same_examples():
     examples = make_pairs()
     packed = pack_examples(examples, measure_sequences("input_ids", "labels"), 128, num_proc=2)
@@ -113,6 +123,14 @@ def test_a_stream_is_packed_while_it_is_read():
     found = sorted(pair for row in packed.rows for pair in unpack(row))
     assert found == sorted((tuple(row["input_ids"]), tuple(row["labels"])) for row in examples)
     assert packed.efficiency > 0.9
+
+
+def test_rows_of_a_stream_are_not_in_the_order_of_their_examples_lengths():
+    measure = measure_sequences("input_ids", "labels")
+    rows = list(pack_examples(make_pairs().to_iterable_dataset(), measure, 128, longest=(60, 60)).rows)
+    numbers = [len(row["lengths"]) for row in rows]
+    middle = len(rows) // 2
+    assert np.mean(numbers[:middle]) == pytest.approx(np.mean(numbers[middle:]), rel=0.2)
 
 
 def test_a_stream_needs_to_know_its_longest_example():
@@ -169,6 +187,41 @@ def test_a_packed_batch_of_a_decoder_has_the_loss_of_its_texts_padded(build_tiny
     packed = collate(list(pack_examples(examples, measure_sequences("input_ids", extra=2), 128).rows))
     assert packed["input_ids"].shape[1] <= 128
     torch.testing.assert_close(model(**packed).loss, model(**collate(list(examples))).loss)
+
+
+@pytest.mark.parametrize(("batch_size", "packed"), [(5, True), (1, True), (4, False)])
+def test_a_step_of_a_plain_trainer_on_a_decoder_is_that_on_the_texts_apart(
+    build_tiny_model, tiny_tokenizer, tmp_path, batch_size, packed
+):
+    texts = make_pieces(20)
+    rows = pack_examples(texts, measure_sequences("input_ids", extra=2), 64).rows
+    assert len(rows) == 5
+
+    def step(examples, batch_size):
+        arguments = TrainingArguments(
+            tmp_path,
+            max_steps=1,
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=len(examples) // batch_size,
+            learning_rate=0.1,
+            optim="sgd",
+            logging_steps=1,
+            save_strategy="no",
+            remove_unused_columns=False,
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        model = build_tiny_model(KakehashiForCausalLM)
+        trainer = Trainer(model, arguments, train_dataset=examples, data_collator=CausalLMCollator(tiny_tokenizer))
+        trainer.train()
+        return trainer.state.log_history[0]["loss"], model.state_dict()
+
+    expected_loss, expected = step(texts, 20)
+    loss, weights = step(rows if packed else texts, batch_size)
+    assert loss == pytest.approx(expected_loss, abs=1e-4)
+    for name, weight in expected.items():
+        torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_a_plain_trainer_learns_from_packed_rows(build_tiny_model, tiny_tokenizer, tmp_path):

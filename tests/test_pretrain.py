@@ -141,6 +141,33 @@ def test_ul2_names_the_tokens_that_a_tokenizer_lacks(recipe):
         run(recipe, objective="ul2")
 
 
+def test_a_tokenizer_with_too_few_sentinels_is_refused_before_anything_is_read(recipe):
+    message = r"`max_source_length` must be lower, got 256: 13 spans are cut out of 256 tokens .* the tokenizer has 10"
+    recipe["train_files"] = ["nowhere.txt"]
+    with pytest.raises(ValueError, match=message):
+        run(recipe, max_source_length=256, max_target_length=256)
+    for keys in ({"max_source_length": 64}, {"next_word_ratio": 1.0}, {"mean_noise_span_length": 8.0}):
+        with pytest.raises(ValueError, match=r"nowhere\.txt"):
+            run(recipe, **{"max_source_length": 256, "max_target_length": 256, **keys})
+
+
+@pytest.mark.parametrize("keys", [{}, {"packing": True}, {"streaming": True}, {"streaming": True, "packing": True}])
+def test_documents_without_text_are_too_few(recipe, tmp_path, keys):
+    file = tmp_path / "blank.jsonl"
+    file.write_text('{"text": ""}\n{"text": " "}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="`train_files` must give at least one example, got none"):
+        run(recipe, train_files=[str(file)], validation_split=0.0, **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [({"label_smoothing_factor": 0.1}, "label_smoothing"), ({"dataloader_persistent_workers": True}, "dataloader")],
+)
+def test_keys_of_trainer_that_would_not_do_what_they_say_are_refused(recipe, keys, name):
+    with pytest.raises(ValueError, match=name):
+        run(recipe, dataloader_num_workers=1, **keys)
+
+
 @pytest.mark.parametrize("packing", [False, True])
 def test_a_stream_is_pretrained_on(recipe, packing):
     metrics = run(

@@ -14,7 +14,9 @@ def preview(tiny_tokenizer, tiny_config, tiny_sentences):
     """A function that previews a stage on twenty rows, and makes its batches."""
 
     def make(stage, **keys):
-        rows = Dataset.from_dict({"text": tiny_sentences * 2, "label": [str(n % 3) for n in range(20)]})
+        rows = Dataset.from_dict(
+            {"text": tiny_sentences * 2, "label": [str(n % 3) for n in range(20)], "empty": [""] * 20}
+        )
         given = {"output_dir": "run", "train_files": ["rows.tsv"], "per_device_train_batch_size": 4, **keys}
         arguments, training_arguments = parse_recipe(stage, given)
         previewed = preview_stage(arguments, training_arguments, tiny_tokenizer, tiny_config, rows)
@@ -29,6 +31,15 @@ def test_documents_become_pieces_and_pairs(preview):
     assert not previewed.is_cut
     assert {"input_ids", "labels", "decoder_input_ids"} <= set(batches[0])
     assert all(len(batch["input_ids"]) == 4 for batch in batches)
+
+
+def test_what_a_run_would_refuse_is_refused_here_too(preview):
+    with pytest.raises(ValueError, match=r"`max_source_length` must be lower, got 256: .* the tokenizer has 10"):
+        preview(PretrainArguments)
+    with pytest.raises(ValueError, match="`train_files` must give at least one example"):
+        preview(InstructArguments, source_template=["{empty}"], target_template=["{label}"])
+    with pytest.raises(ValueError, match="`train_files` must give at least one example"):
+        preview(PretrainArguments, text_column="empty", packing=True, max_source_length=16, max_target_length=16)
 
 
 def test_instructions_are_measured_before_they_are_cut_and_packed_as_the_stage_packs(preview):

@@ -4,7 +4,15 @@ import pytest
 import yaml
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
-from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe, resolved_recipe, write_recipe
+from kakehashi.training.recipe import (
+    UNBOUNDED_EPOCHS,
+    ends_by_time,
+    parse_recipe,
+    read_overrides,
+    read_recipe,
+    resolved_recipe,
+    write_recipe,
+)
 from kakehashi.training.recipes import copy_recipe, find_recipe, list_recipes
 
 STAGES = {"pretrain": PretrainArguments, "instruct": InstructArguments, "classify": ClassifyArguments}
@@ -51,6 +59,51 @@ def test_a_model_on_the_command_line_replaces_the_preset_of_the_recipe():
     assert (arguments.model, arguments.preset) == (None, "mini")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "epochs", "max_steps"),
+    [
+        # Time alone where nothing else is said with it, on the command line or in the recipe.
+        ({"num_train_epochs": 3}, {"max_minutes": "60"}, UNBOUNDED_EPOCHS, -1),
+        ({"max_steps": 10}, {"max_minutes": 60}, UNBOUNDED_EPOCHS, -1),
+        ({"max_minutes": 60}, {}, UNBOUNDED_EPOCHS, -1),
+        # Whatever comes first.
+        ({"num_train_epochs": 1}, {"max_minutes": 60, "num_train_epochs": "3"}, 3.0, -1),
+        ({"num_train_epochs": 1}, {"max_minutes": 60, "max_steps": "5"}, 1.0, 5),
+        ({"max_minutes": 60, "num_train_epochs": 3}, {}, 3.0, -1),
+        ({"max_minutes": 60, "max_steps": 5}, {}, UNBOUNDED_EPOCHS, 5),
+        ({"max_minutes": 60}, {"num_train_epochs": 3.0}, 3.0, -1),
+        ({"num_train_epochs": 5}, {"learning_rate": 1}, 5.0, -1),
+        ({}, {}, 3.0, -1),
+    ],
+)
+def test_time_ends_a_run_alone_unless_epochs_or_steps_stand_beside_it(recipe, overrides, epochs, max_steps):
+    arguments, training_arguments = parse_recipe(InstructArguments, {"output_dir": "x", **recipe}, overrides)
+    assert (training_arguments.num_train_epochs, training_arguments.max_steps) == (epochs, max_steps)
+    assert ends_by_time(arguments, training_arguments) is (epochs == UNBOUNDED_EPOCHS and max_steps < 0)
+    resolved = resolved_recipe(arguments, training_arguments)
+    assert (resolved.get("num_train_epochs", 3.0) == 3.0) is (epochs in (3.0, UNBOUNDED_EPOCHS))
+    again, training_again = parse_recipe(InstructArguments, {**resolved, "output_dir": "x"})
+    assert resolved_recipe(again, training_again) == resolved
+    assert (training_again.num_train_epochs, training_again.max_steps) == (epochs, max_steps)
+
+
+def test_a_stream_with_a_time_budget_is_ended_by_time_alone():
+    arguments, training_arguments = parse_recipe(
+        InstructArguments, {"output_dir": "x", "max_minutes": 1, "streaming": True, "num_train_epochs": 1}
+    )
+    assert ends_by_time(arguments, training_arguments)
+
+
+@pytest.mark.parametrize("what", ["logging", "eval", "save"])
+def test_a_share_of_unknown_steps_is_refused(what):
+    keys = {"output_dir": "x", "max_minutes": 60, f"{what}_steps": 0.1, f"{what}_strategy": "steps"}
+    message = f"`{what}_steps` must be a whole number where `max_minutes` alone ends the run, got 0.1"
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(InstructArguments, keys)
+    parse_recipe(InstructArguments, {**keys, "max_steps": 100})
+    parse_recipe(InstructArguments, {**keys, f"{what}_strategy": "no"})
+
+
 @pytest.mark.parametrize("computes", [True, False])
 def test_bfloat16_is_left_out_with_a_word_on_a_processor_that_imitates_it(computes, monkeypatch, capsys):
     monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: computes)
@@ -90,11 +143,51 @@ def test_an_unknown_key_names_the_nearest_one():
         ),
         ("source_column", "en", "`source_column` and `target_column` must be given together"),
         ("output_dir", "", "`output_dir` must name the folder of the run"),
+        ("max_steps", None, "`max_steps` must be a whole number, got None"),
+        ("overwrite", [False, True], r"`overwrite` must be true or false, got \[False, True\]"),
+        ("model", {"a": 1}, "`model` must be text, got {'a': 1}"),
+        ("per_device_train_batch_size", 0, "`per_device_train_batch_size` must be at least 1, got 0"),
+        ("per_device_eval_batch_size", -1, "`per_device_eval_batch_size` must be at least 1, got -1"),
+        ("gradient_accumulation_steps", 0, "`gradient_accumulation_steps` must be at least 1, got 0"),
     ],
 )
 def test_a_bad_value_names_its_key_and_what_it_must_be(key, value, message):
     with pytest.raises(ValueError, match=message):
         parse_recipe(InstructArguments, {**RECIPE, key: value})
+
+
+@pytest.mark.parametrize("epochs", [0, -1, "nan"])
+def test_epochs_are_more_than_none_unless_steps_are_given(epochs):
+    with pytest.raises(ValueError, match="`num_train_epochs` must be greater than 0 where `max_steps` is not given"):
+        parse_recipe(InstructArguments, {"output_dir": "x", "num_train_epochs": epochs})
+    parse_recipe(InstructArguments, {"output_dir": "x", "num_train_epochs": epochs, "max_steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--output_dir my run", r"`output_dir` must be text, got \['my', 'run'\]; a value with spaces needs quotes"),
+        ("--output_dir x true", r"`output_dir` must be text, .* a flag such as --resume takes no value"),
+        ("--output_dir", "`output_dir` must be text, got True, which a key without a value means"),
+        ("--train_files", "`train_files` must be text, got True, which a key without a value means"),
+        ("--max_steps", "`max_steps` must be a whole number, got True, which a key without a value means"),
+        ("--overwrite false true", r"`overwrite` must be true or false, got \['false', 'true'\]"),
+        ("--eval_strategy no steps", r"`eval_strategy` must be one of no, steps, epoch, got \['no', 'steps'\]"),
+    ],
+)
+def test_too_many_values_and_too_few_are_told(line, message):
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(InstructArguments, RECIPE, read_overrides(line.split()))
+
+
+def test_what_trainer_takes_as_text_or_a_list_or_a_mapping_is_passed_on():
+    _, training_arguments = parse_recipe(
+        InstructArguments,
+        {**RECIPE, "report_to": ["none"], "liger_kernel_config": {"rope": True}, "fsdp": False},
+        read_overrides(["--optim_target_modules", "q_proj", "v_proj"]),
+    )
+    assert training_arguments.optim_target_modules == ["q_proj", "v_proj"]
+    assert training_arguments.liger_kernel_config == {"rope": True}
 
 
 def test_an_objective_must_be_known():

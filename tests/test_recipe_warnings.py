@@ -78,3 +78,4 @@ def test_a_folder_that_is_not_empty_is_mentioned(warn, tmp_path):
     (tmp_path / "run" / "model.safetensors").touch()
     (warning,) = warn()
     assert "is not empty: the run needs --resume" in warning
+    assert warn(arguments=InstructArguments(overwrite=True)) == []

@@ -1,6 +1,8 @@
 """Too little memory: half the batch, the same examples in each step, and one line about it."""
 
+import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,46 @@ def test_the_batch_is_halved_until_it_fits_and_every_step_has_the_same_examples(
     assert "gradient_accumulation_steps: 4" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize(("first_step", "place"), [(2, "checkpoint-2"), (4, "checkpoint-4")])
+def test_a_checkpoint_that_was_named_is_gone_on_from_until_the_run_has_one_of_its_own(
+    recipe, monkeypatch, capsys, tmp_path, first_step, place
+):
+    command = ["instruct", recipe, "--save_steps", "1", "--save_total_limit", "9"]
+    with monkeypatch.context() as patch:
+        # Leaves all checkpoints.
+        patch.setattr(instruct, "finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(command) == 130
+    forbid_more_than(monkeypatch, 4, CUDA, first_step)
+    capsys.readouterr()
+    assert main([*command, "--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-2")]) == 0
+    lines = capsys.readouterr().err.split("\n")
+    places = [line.split("/")[-1] for line in lines if line.startswith("going on from")]
+    assert places == ["checkpoint-2", place]
+
+
+@pytest.mark.parametrize("damage", ["cut", "json", "bytes"])
+def test_a_damaged_shard_of_a_stream_is_named_with_what_to_do(recipe, tmp_path, monkeypatch, capsys, damage):
+    rows = (tmp_path / "pairs.jsonl").read_bytes() + b"\n"
+    files = [tmp_path / "1.jsonl.gz", tmp_path / "2.jsonl.gz"]
+    for file in files:
+        file.write_bytes(gzip.compress(rows))
+    arguments = ["instruct", recipe, "--streaming", "true", "--packing", "true", "--train_files", *map(str, files)]
+    with monkeypatch.context() as patch:
+        forbid_more_than(patch, 0, CUDA, first_step=2)
+        assert main([*arguments, "--per_device_train_batch_size", "1"]) == 2
+    # Cut off far behind what is looked at before anything is read.
+    long_row = json.dumps({"en": random.Random(0).randbytes(20_000).hex(), "ja": "a"}).encode()
+    spoilt = {"json": b'{"en": \n', "bytes": b'{"en": "\xff\xfe", "ja": "a"}\n', "cut": long_row}
+    content = gzip.compress(rows + spoilt[damage])
+    files[1].write_bytes(content[:-30] if damage == "cut" else content)
+    for options, hint in ((["--resume"], "add --resume"), (["--output_dir", str(tmp_path / "new")], "begin again")):
+        capsys.readouterr()
+        assert main([*arguments, *options]) == 2
+        line = capsys.readouterr().err.strip().split("\n")[-1]
+        assert line.startswith(f"kakehashi: error: `{files[1]}` ") and "cache" not in line
+        assert line.endswith(f"; mend the file or leave it out, then {hint}")
+
+
 def test_a_batch_of_one_that_does_not_fit_is_one_readable_error(recipe, monkeypatch, capsys, tmp_path):
     forbid_more_than(monkeypatch, 0, CUDA, first_step=3)
     arguments = ["instruct", recipe, "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4"]
@@ -162,6 +204,19 @@ def test_damaged_examples_in_the_cache_are_made_again(recipe, tmp_path):
     assert files
     assert main(["instruct", recipe, "--max_steps", "1", "--overwrite", "true"]) == 0
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == whole
+
+
+def test_a_typo_in_the_recipe_costs_no_run_that_was_to_be_replaced(recipe, tmp_path):
+    assert main(["instruct", recipe, "--max_steps", "1"]) == 0
+    run = tmp_path / "run"
+    content = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    new = {**json.loads(Path(recipe).read_text("utf-8")), "overwrite": True, "max_steps": 2}
+    with pytest.raises((OSError, ValueError), match="none"):
+        instruct.run_instruct(*parse_recipe(InstructArguments, {**new, "model": str(tmp_path / "none")}))
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == content
+    instruct.run_instruct(*parse_recipe(InstructArguments, new))
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 2
+    assert not any(run.glob(".*"))
 
 
 def test_a_damaged_file_of_data_is_named_and_the_checkpoint_stays(recipe, tmp_path, monkeypatch, capsys):

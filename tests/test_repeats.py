@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
@@ -11,6 +12,7 @@ from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classify import run_classify, train_classifier
 from kakehashi.training.recipe import parse_recipe
 from kakehashi.training.repeats import cut_parts, run_repeats, show_summary, summarize
+from kakehashi.training.run_folder import no_empty_folder_left
 from kakehashi.training.splits import Splits
 
 
@@ -143,7 +145,7 @@ def test_complete_folds_are_kept_and_the_others_gone_on_with(recipe, tmp_path, c
         run_repeats(*parse(recipe, folds=2), train_until_the_second)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["parts"] == 1
     first = (tmp_path / "run" / "fold-1" / "metrics.json").read_bytes()
-    with pytest.raises(ValueError, match=r"`max_steps` must be that of the parts that are kept, 2 in .*fold-1, got 3"):
+    with pytest.raises(ValueError, match=r"`max_steps` must be that of the parts that are kept, 2 in .*run, got 3"):
         run_classify(*parse(recipe, folds=2, max_steps=3, resume_from_checkpoint="newest"))
     capsys.readouterr()
     run_classify(*parse(recipe, folds=2, resume_from_checkpoint="newest"))
@@ -162,3 +164,79 @@ def test_a_fold_cut_off_after_a_checkpoint_goes_on_from_it(recipe, tmp_path, mon
     assert "going on from" in capsys.readouterr().err
     with pytest.raises(ValueError, match="`--resume` needs the parts of an earlier run in `output_dir`, got none"):
         run_classify(*parse(recipe, folds=2, output_dir=str(tmp_path), resume_from_checkpoint="newest"))
+
+
+def leave_metrics(arguments, training_arguments, splits, names):
+    """Stands for training: a part that is complete at once."""
+    folder = Path(training_arguments.output_dir)
+    folder.mkdir()
+    (folder / "metrics.json").write_text('{"test_accuracy": 0.5}')
+    return {"test_accuracy": 0.5}
+
+
+def be_killed(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_recipe_that_cannot_begin_leaves_the_folder_as_it_was(recipe, tmp_path, overwrite):
+    run = tmp_path / "run"
+    if overwrite:
+        run_repeats(*parse(recipe, folds=2), leave_metrics)
+    before = {path.name for path in tmp_path.rglob("*")}
+    with (
+        pytest.raises(ValueError, match="`model` must be a folder with"),
+        no_empty_folder_left(run),
+    ):
+        run_classify(*parse(recipe, folds=2, model="none/none/none", overwrite=overwrite))
+    assert {path.name for path in tmp_path.rglob("*")} == before
+    assert run.exists() is overwrite
+
+
+def test_a_part_that_cannot_begin_leaves_the_others(recipe, tmp_path):
+    run_repeats(*parse(recipe, shots=1, seeds=1), leave_metrics)
+    before = {path.name for path in tmp_path.rglob("*")}
+    with pytest.raises(KeyboardInterrupt):
+        run_repeats(*parse(recipe, shots=1, seeds=2, resume_from_checkpoint="newest"), be_killed)
+    assert {path.name for path in tmp_path.rglob("*")} == before
+
+
+def test_a_run_killed_before_its_recipe_is_written_goes_on(recipe, tmp_path):
+    (tmp_path / "run" / ".writing-1").mkdir(parents=True)
+    (tmp_path / "run" / "run_files.json").write_text('["recipe.yaml"]')
+    run_repeats(*parse(recipe, folds=2, resume_from_checkpoint="newest"), leave_metrics)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"fold-1", "fold-2", "recipe.yaml", "run_files.json", "summary.json"}
+
+
+def test_resuming_removes_what_kept_parts_no_longer_need(recipe, tmp_path):
+    run_repeats(*parse(recipe, folds=2), leave_metrics)
+    leftovers = [tmp_path / "run" / ".writing-1", tmp_path / "run" / "fold-1" / "checkpoint-2"]
+    for folder in leftovers:
+        folder.mkdir()
+    run_repeats(*parse(recipe, folds=2, resume_from_checkpoint="newest"), be_killed)
+    assert not any(folder.exists() for folder in leftovers)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        ({"folds": 2}, {"folds": 3}, "`folds` must be that of the parts that are kept, 2 in .*run, got 3"),
+        ({"folds": 2}, {"shots": 1}, "`folds` must be that of the parts that are kept, 2 in .*run, got None"),
+        ({"shots": 1, "seeds": 1}, {"shots": 2, "seeds": 1}, "`shots` must be that of the parts"),
+        ({"folds": 2}, {"folds": 2, "max_steps": 3}, "`max_steps` must be that of the parts"),
+    ],
+)
+def test_parts_of_another_recipe_are_not_kept_and_its_recipe_stays(recipe, tmp_path, first, then, message):
+    run_repeats(*parse(recipe, **first), leave_metrics)
+    before = (tmp_path / "run" / "recipe.yaml").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        run_repeats(*parse(recipe, **then, resume_from_checkpoint="newest"), leave_metrics)
+    assert (tmp_path / "run" / "recipe.yaml").read_bytes() == before
+
+
+def test_more_seeds_keep_those_that_are_there(recipe, tmp_path):
+    run_repeats(*parse(recipe, shots=1, seeds=1), leave_metrics)
+    run_repeats(*parse(recipe, shots=1, resume_from_checkpoint="newest"), leave_metrics)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["parts"], summary["of"]) == (5, 5)

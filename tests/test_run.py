@@ -13,9 +13,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
 
 from kakehashi.tokenization.chat import encode_source, encode_target
 from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.checkpoints import is_disk_full
 from kakehashi.training.collators import Seq2SeqCollator
 from kakehashi.training.recipe import parse_recipe, read_recipe, resolved_recipe
-from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, is_disk_full, train
+from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, train
 from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder
 
 RECIPE = {
@@ -148,6 +149,50 @@ def test_an_interrupted_run_goes_on_to_the_very_same_weights(start, reset, tmp_p
     assert_equal_weights(weights(run), expected)
     assert run.trainer.state.global_step == 6
     assert capsys.readouterr().err.strip() == f"going on from {checkpoint}"
+
+
+def test_the_checkpoint_of_a_signal_stays_beside_the_best_one(start, tmp_path):
+    # The loss falls, so the first one stays the best of what is to be greatest.
+    keys = {"metric_for_best_model": "loss", "greater_is_better": True, "eval_steps": 2, "save_total_limit": 1}
+    run, checkpoint = start(DoAtStep(4, lambda _: signal.raise_signal(signal.SIGTERM)), **keys)
+    with pytest.raises(TrainingInterrupted, match=r"interrupted at step 5, saved .*checkpoint-5;"):
+        train(run, checkpoint)
+    assert {path.name for path in (tmp_path / "run").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
+
+
+def test_a_resumed_run_says_that_a_changed_learning_rate_is_not_taken(start, tmp_path, capsys):
+    run, checkpoint = start()
+    train(run, checkpoint)
+    for rate, is_told in ((1e-2, False), (1e-3, True)):
+        capsys.readouterr()
+        run, checkpoint = start(
+            resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"), learning_rate=rate, save_total_limit=None
+        )
+        train(run, checkpoint)
+        told = capsys.readouterr().err
+        assert ("`learning_rate` 0.001 is not taken" in told and "--overwrite true" in told) == is_told
+
+
+def test_loss_and_time_of_a_resumed_run_are_those_of_the_whole(start, reset, tmp_path):
+    run, checkpoint = start(output_dir=str(tmp_path / "uninterrupted"))
+    train(run, checkpoint)
+    expected = run.trainer.mean_loss()
+    assert expected == run.trainer.state.log_history[-1]["train_loss"]
+    reset()
+    run, checkpoint = start()
+    train(run, checkpoint)
+    state_file = tmp_path / "run" / "checkpoint-4" / "trainer_state.json"
+    state = json.loads(state_file.read_text())
+    state["stateful_callbacks"]["TokenCounter"]["args"]["run_seconds"] += 1000.0
+    state_file.write_text(json.dumps(state))
+    # The second one was killed while it was finishing: no step is left.
+    for step in (4, 6):
+        reset()
+        run, checkpoint = start(resume_from_checkpoint=str(tmp_path / "run" / f"checkpoint-{step}"))
+        train(run, checkpoint)
+        metrics = finish_run(run) if step == 6 else {"train_loss": run.trainer.mean_loss()}
+        assert metrics["train_loss"] == pytest.approx(expected)
+        assert 1000 < run.counter.run_seconds < 2000
 
 
 def test_resuming_passes_over_a_half_written_checkpoint(start, tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.recipe import parse_recipe, resolved_recipe
+from kakehashi.training.run_files import claim_file, put_file
 from kakehashi.training.run_folder import (
     RESUME_NEWEST,
     describe_environment,
@@ -16,6 +17,7 @@ from kakehashi.training.run_folder import (
     finished_metrics,
     no_empty_folder_left,
     open_run_folder,
+    remove_replaced_run,
 )
 
 
@@ -59,7 +61,80 @@ def test_overwrite_removes_what_a_run_wrote_and_nothing_else(parse, fill, tmp_pa
     fill()
     (tmp_path / "run" / "checkpoint-5").mkdir()
     open_run_folder(*parse(overwrite=True))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    remove_replaced_run(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_run_is_whole_where_the_one_that_was_to_replace_it_never_trained(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    fill()
+    folder, expected = tmp_path / "run", names_in(tmp_path / "run")
+    with pytest.raises(ValueError, match="a typo"), no_empty_folder_left(folder):
+        open_run_folder(*parse(overwrite=True))
+        # What the new run writes before it trains goes.
+        put_file(folder, "recipe.yaml", lambda path: path.write_text("new"))
+        claim_file(folder, "fold-1").mkdir()
+        raise ValueError("a typo")
+    assert names_in(folder) == expected
+    assert (folder / "recipe.yaml").read_text() != "new"
+    # Killed, it could not put anything back; whoever comes next does.
+    open_run_folder(*parse(overwrite=True))
+    assert finished_metrics(folder) == {"steps": 1}
+    assert names_in(folder) == expected
+
+
+def test_a_run_whose_moving_was_cut_off_is_whole_again(parse, fill, tmp_path, monkeypatch):
+    open_run_folder(*parse())
+    fill()
+    folder, expected = tmp_path / "run", names_in(tmp_path / "run")
+    move, moved = os.replace, []
+
+    def move_twice(source, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(source)
+        move(source, target)
+
+    def cut_off(action):
+        moved.clear()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", move_twice)
+            action()
+
+    cut_off(lambda: open_run_folder(*parse(overwrite=True)))
+    assert finished_metrics(folder) == {"steps": 1}
+    assert names_in(folder) == expected
+    open_run_folder(*parse(overwrite=True))
+    cut_off(lambda: finished_metrics(folder))
+    assert finished_metrics(folder) == {"steps": 1}
+    assert names_in(folder) == expected
+
+
+def test_files_that_no_run_wrote_keep_the_run_beside_them(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    fill()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    expected = names_in(tmp_path / "run")
+    with pytest.raises(ValueError, match="holds files that no run wrote"):
+        open_run_folder(*parse(overwrite=True))
+    assert names_in(tmp_path / "run") == expected
+
+
+def test_a_part_of_several_runs_takes_along_what_all_of_them_replace_and_no_other_run(parse, fill, tmp_path):
+    open_run_folder(*parse())
+    fill()
+    folder = tmp_path / "run"
+    open_run_folder(*parse(overwrite=True))
+    remove_replaced_run(folder / "fold-1")
+    assert names_in(folder) == {".replaced-run"}
+    claim_file(folder, "fold-1").mkdir()
+    remove_replaced_run(folder / "fold-1")
+    assert names_in(folder) == {"fold-1", "run_files.json"}
 
 
 def test_overwrite_never_leaves_its_folder(parse, tmp_path):

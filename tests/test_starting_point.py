@@ -31,6 +31,20 @@ def test_an_override_must_be_a_field(tiny_tokenizer):
         new_config("nano", {"layers": 3}, tiny_tokenizer)
 
 
+def test_an_override_of_a_given_model_must_be_a_field_too(tiny_model_dir, tiny_tokenizer, tmp_path):
+    arguments = InstructArguments(model=str(tiny_model_dir), config_overrides={"dropout": 0.2, "num_labels": 5})
+    config = load_config(arguments, tiny_tokenizer)
+    assert (config.dropout, config.num_labels) == (0.2, 5)
+    T5Config(vocab_size=400).save_pretrained(tmp_path / "t5")
+    for model, name, message in [
+        (tiny_model_dir, "dropuot", "of KakehashiConfig, got 'dropuot'; did you mean `dropout`"),
+        (tmp_path / "t5", "dropout_rat", "of T5Config, got 'dropout_rat'; did you mean `dropout_rate`"),
+    ]:
+        arguments = InstructArguments(model=str(model), config_overrides={name: 0.2})
+        with pytest.raises(ValueError, match=f"`config_overrides` must hold fields {message}"):
+            load_config(arguments, tiny_tokenizer)
+
+
 @pytest.mark.parametrize(("settings", "got"), [({}, "neither"), ({"model": "a", "preset": "nano"}, "both")])
 def test_a_recipe_gives_either_model_or_preset(tiny_tokenizer, settings, got):
     with pytest.raises(ValueError, match=f"either `model` .* or `preset` .*, got {got}"):

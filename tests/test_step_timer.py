@@ -27,6 +27,24 @@ def test_steps_are_timed_with_their_tokens_and_operations(tiny_config, tmp_path,
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_adapters_are_timed_where_the_recipe_trains_them(tiny_config, tiny_model_dir, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    trained = []
+    step = step_timer._step
+
+    def note(model, optimizer, batch, arguments):
+        step(model, optimizer, batch, arguments)
+        trained.append({name for name, weight in model.named_parameters() if weight.requires_grad})
+
+    monkeypatch.setattr(step_timer, "_step", note)
+    arguments = InstructArguments(model=str(tiny_model_dir), lora_rank=2)
+    training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, arguments, training_arguments, [BATCH], 0.0)
+    assert trained[0] and all("lora_" in name for name in trained[0])
+    work = Workload.of_lengths([6, 6], [4, 4])
+    assert timed.flops < 0.9 * ModelFlops.of_config(tiny_config).training(work)
+
+
 def test_at_least_one_step_is_timed(tiny_config, tmp_path):
     training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
     timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, InstructArguments(), training_arguments, [BATCH], 0.0)

@@ -1,11 +1,13 @@
 """The order of the data: by length, shuffled, and the same again after a resumption."""
 
+from contextlib import nullcontext
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, TrainerCallback
 
 from kakehashi.training.trainer import LengthGroupedSampler, RepeatableTrainer, example_lengths
 
@@ -46,6 +48,30 @@ def test_lengths_are_those_of_source_and_target_in_the_order_of_the_rows():
     assert example_lengths(dataset.select([1, 0])).tolist() == [3, 4]
     labelled = Dataset.from_dict({"input_ids": [[1, 2, 3], [4]], "labels": [0, 1]})
     assert example_lengths(labelled).tolist() == [3, 1]
+
+
+def test_validation_gives_back_the_random_state_of_the_accelerator_too(tiny_model, tmp_path, monkeypatch):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}])
+    settings = Seq2SeqTrainingArguments(tmp_path / "run", report_to="none", use_cpu=True)
+    trainer, forked = RepeatableTrainer(tiny_model, settings, eval_dataset=rows), []
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: forked.append(devices) or nullcontext())
+    monkeypatch.setattr(RepeatableTrainer.__mro__[1], "evaluate", lambda *args, **kwargs: {}, raising=False)
+    for device, expected in (("cpu", []), ("cuda:0", [torch.device("cuda:0")])):
+        monkeypatch.setattr(trainer, "args", SimpleNamespace(device=torch.device(device), seed=0))
+        trainer.evaluate()
+        assert forked.pop() == expected
+
+
+def test_a_run_that_has_stopped_takes_no_further_step(tiny_model, tmp_path):
+    class StopAtOnce(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            control.should_training_stop = True
+
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}] * 8)
+    settings = Seq2SeqTrainingArguments(tmp_path / "run", max_steps=3, report_to="none", use_cpu=True)
+    trainer = RepeatableTrainer(tiny_model, settings, train_dataset=rows, callbacks=[StopAtOnce()])
+    trainer.train()
+    assert trainer.state.global_step == 0
 
 
 def test_a_checkpoint_of_the_last_step_is_resumed_without_another_step(tiny_model, tmp_path):

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from kakehashi.training.card_arguments import CardArguments
 from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
+
+if TYPE_CHECKING:
+    # `kakehashi recipes keys` answers without it.
+    from transformers import Seq2SeqTrainingArguments
 
 BALANCED = "balanced"
 DEFAULT_SEEDS = 5
@@ -55,10 +59,12 @@ def read_mapping(value: dict[str, Any] | str | None, name: str) -> dict[str, Any
     return parsed
 
 
-def _fraction(value: float, name: str, *, upper_included: bool = True) -> None:
+def _fraction(value: float, name: str, *, lower_included: bool = True, upper_included: bool = True) -> None:
     """Raises a ValueError unless the value lies between 0 and 1."""
-    if not 0.0 <= value <= 1.0 or (value == 1.0 and not upper_included):
-        bounds = "between 0 and 1" if upper_included else "at least 0 and below 1"
+    is_inside = 0.0 < value < 1.0 or (value == 0.0 and lower_included) or (value == 1.0 and upper_included)
+    if not is_inside:
+        lower, upper = "at least" if lower_included else "above", "at most" if upper_included else "below"
+        bounds = "between 0 and 1" if lower_included and upper_included else f"{lower} 0 and {upper} 1"
         raise ValueError(f"`{name}` must be {bounds}, got {value}")
 
 
@@ -141,7 +147,9 @@ class StageArguments(CardArguments, WatchArguments):
         default=None,
         metadata={
             "help": "Stop after so many minutes of wall-clock from the first step on, validation included. The "
-            "learning rate then follows elapsed time and reaches its end when the time is up."
+            "learning rate then follows elapsed time and reaches its end when the time is up. Time alone ends the "
+            "run, unless `num_train_epochs` or `max_steps` stand beside it: then whatever comes first. Those of a "
+            "recipe do not count where `max_minutes` is given on the command line without them."
         },
     )
     overwrite: bool = field(
@@ -152,6 +160,8 @@ class StageArguments(CardArguments, WatchArguments):
         """Checks the values that the dataclass alone can judge."""
         CardArguments.__post_init__(self)
         WatchArguments.__post_init__(self)
+        if not self.datasets:
+            self.require_one_each("train_files", self.train_files)
         self.config_overrides = read_mapping(self.config_overrides, "config_overrides")
         _fraction(self.validation_split, "validation_split", upper_included=False)
         _fraction(self.lora_dropout, "lora_dropout", upper_included=False)
@@ -189,7 +199,7 @@ class SequenceStageArguments(StageArguments):
         default=False,
         metadata={
             "help": "Read the training files while training, for corpora larger than the disk. Needs `max_steps` or "
-            "`max_minutes`; the order is shuffled within a buffer."
+            "`max_minutes`; the order is shuffled within a buffer, anew in each pass."
         },
     )
 
@@ -230,8 +240,9 @@ class PretrainArguments(SequenceStageArguments):
         super().__post_init__()
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
-        for name in ("next_word_ratio", "noise_density", "mlm_probability"):
-            _fraction(getattr(self, name), name)
+        _fraction(self.next_word_ratio, "next_word_ratio")
+        _fraction(self.noise_density, "noise_density", lower_included=False, upper_included=False)
+        _fraction(self.mlm_probability, "mlm_probability", lower_included=False)
         if self.mean_noise_span_length < 1:
             raise ValueError(f"`mean_noise_span_length` must be at least 1, got {self.mean_noise_span_length}")
 
@@ -339,3 +350,31 @@ class ClassifyArguments(StageArguments):
         for label, weight in self.class_weights.items():
             if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
                 raise ValueError(f"`class_weights` must be positive numbers, got {weight!r} for {label!r}")
+
+
+def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> None:
+    """Raises a ValueError for keys of Trainer that do not do in a stage what they say.
+
+    Args:
+        arguments: The stage's arguments.
+        training_arguments: Trainer's arguments.
+    """
+    if training_arguments.dataloader_persistent_workers:
+        raise ValueError(
+            "`dataloader_persistent_workers` must be false, got true: workers that outlive an epoch would make the "
+            "batches of the next one as they made those of the first"
+        )
+    smoothing = training_arguments.label_smoothing_factor
+    if isinstance(arguments, SequenceStageArguments) and smoothing:
+        # Trainer would compute a loss of its own, without the z-loss and across the seams of packed rows.
+        raise ValueError(
+            f"`label_smoothing_factor` must be 0 in this stage, got {smoothing}: use "
+            f"`config_overrides: {{label_smoothing: {smoothing}}}`"
+        )
+
+
+STAGES: dict[str, type[StageArguments]] = {
+    "pretrain": PretrainArguments,
+    "instruct": InstructArguments,
+    "classify": ClassifyArguments,
+}

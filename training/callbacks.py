@@ -50,6 +50,9 @@ class NonFiniteGuard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Checks the gradients of the step; a loss that is NaN makes them NaN."""
+        # In float16 the scaler looks for the largest factor by letting gradients overflow; it leaves such steps out.
+        if args.fp16:
+            return
         gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # Sharded gradients have a norm in parts.
@@ -66,7 +69,8 @@ class NonFiniteGuard(TrainerCallback):
 def _non_finite(what: str, state: TrainerState) -> ValueError:
     return ValueError(
         f"the {what} is not finite at step {state.global_step + (what == 'gradient')}; training stopped before the "
-        "next checkpoint. A lower `learning_rate` or a longer `warmup_steps` may help"
+        "next checkpoint. A lower `learning_rate` or a longer `warmup_steps` may help, in a fresh start or with "
+        "--overwrite true: --resume goes on with the rate that the run began with"
     )
 
 
@@ -76,17 +80,19 @@ class Interruption(TrainerCallback):
     A second signal stops at once.
 
     Attributes:
-        is_requested: Whether a signal has arrived.
+        has_stopped: Whether the run ends because of a signal, as all processes have agreed at the end of a step. One
+            that arrives later, while the last step is validated or saved, no longer keeps the run from its end.
     """
 
     def __init__(self) -> None:
-        self.is_requested = False
+        self.has_stopped = False
+        self._is_requested = False
         self._previous: dict[signal.Signals, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.is_requested:
+        if self._is_requested:
             raise KeyboardInterrupt
-        self.is_requested = True
+        self._is_requested = True
         # A signal may arrive inside the bar's own printing, so write past it.
         stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         if is_first_process():
@@ -108,8 +114,8 @@ class Interruption(TrainerCallback):
     ) -> None:
         """Saves and stops once a signal has arrived, in whichever process."""
         # All processes have to leave after the same step, and the signal reaches each at its own time.
-        self.is_requested = is_any(self.is_requested, args.device)
-        if self.is_requested:
+        self.has_stopped = is_any(self._is_requested, args.device)
+        if self.has_stopped:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
@@ -117,7 +123,7 @@ class Interruption(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Keeps the end of the loop from validating or saving once more."""
-        if self.is_requested:
+        if self.has_stopped:
             control.should_save = control.should_evaluate = False
 
 

@@ -41,12 +41,23 @@ class CardArguments:
         for code in self.language or []:
             if not _LANGUAGE_CODE.fullmatch(code):
                 raise ValueError(f"`language` must hold codes such as en, ja or zh-Hant, got {code!r}")
-        for key in _DATA_KEYS:
-            given = getattr(self, key)
-            if given and self.datasets and len(given) not in (1, len(self.datasets)):
+        self.require_one_each("datasets", self.datasets)
+
+    def require_one_each(self, key: str, sources: list[str] | None) -> None:
+        """Checks that revisions and licences are one for all sources of the data, or one for each.
+
+        Args:
+            key: Key that names the sources.
+            sources: Its value; None checks nothing.
+
+        Raises:
+            ValueError: If they are of another number.
+        """
+        for name in _DATA_KEYS:
+            given = getattr(self, name)
+            if given and sources and len(given) not in (1, len(sources)):
                 raise ValueError(
-                    f"`{key}` must hold one value, or one for each of the {len(self.datasets)} `datasets`, "
-                    f"got {len(given)}"
+                    f"`{name}` must hold one value, or one for each of the {len(sources)} `{key}`, got {len(given)}"
                 )
 
 

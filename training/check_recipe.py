@@ -21,15 +21,16 @@ import torch
 from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArguments
 
-from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
+from kakehashi.training.arguments import STAGES, InstructArguments, StageArguments, require_compatible
 from kakehashi.training.console import quiet_library
 from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.flops import ModelFlops, Workload, peak_rate
 from kakehashi.training.freezing import freeze_parts
 from kakehashi.training.lora import add_adapter
 from kakehashi.training.memory import ParameterCounts, estimate_memory
+from kakehashi.training.packing import LENGTHS_OF
 from kakehashi.training.preview import Preview, make_batches, preview_stage
-from kakehashi.training.recipe import parse_recipe, read_recipe, resolved_recipe
+from kakehashi.training.recipe import ends_by_time, parse_recipe, read_recipe, resolved_recipe
 from kakehashi.training.recipe_warnings import find_warnings
 from kakehashi.training.recipes import find_recipe
 from kakehashi.training.reporting import check_reporters
@@ -39,11 +40,6 @@ from kakehashi.training.starting_point import load_config, load_tokenizer
 from kakehashi.training.step_timer import time_steps
 from kakehashi.training.throughput import count_batch
 
-STAGES: dict[str, type[StageArguments]] = {
-    "pretrain": PretrainArguments,
-    "instruct": InstructArguments,
-    "classify": ClassifyArguments,
-}
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 # Of the peak, where nothing is measured: what small models reach on a processor and on a data sheet's rate.
 ASSUMED_UTILIZATION = {"cpu": 0.4, "cuda": 0.35}
@@ -134,6 +130,7 @@ def check_recipe(
     recipe = read_recipe(path)
     stage = find_stage({**recipe, **overrides}, path, stage)
     arguments, training_arguments = parse_recipe(STAGES[stage], recipe, overrides)
+    require_compatible(arguments, training_arguments)
     settle_stopping(arguments, training_arguments)
     check_reporters(training_arguments)
     if isinstance(arguments, InstructArguments):
@@ -223,7 +220,7 @@ def _describe_data(arguments: StageArguments, samples: Mapping[str, RowSample], 
             rows[split] = min(rows[split], limit)
     described: dict[str, Any] = {name: {"rows": int(count)} for name, count in rows.items()}
     described["train"]["examples"] = round(rows["train"] * preview.examples_per_row)
-    described["train"]["is_packed"] = "lengths" in preview.examples.column_names
+    described["train"]["is_packed"] = LENGTHS_OF["input_ids"] in preview.examples.column_names
     described["is_complete"] = all(sample.is_complete for sample in samples.values())
     described["sampled_rows"] = len(samples["train"].rows)
     described["notes"] = list(preview.notes)
@@ -267,10 +264,9 @@ def _describe_run(
         "flops_per_token": flops / tokens,
     }
     per_epoch = max(1, math.ceil(data["train"]["examples"] / examples))
-    # With a time budget the time ends the run, where the recipe does not.
-    is_open = arguments.max_minutes is not None and training_arguments.num_train_epochs == 3.0
     steps: int | None = training_arguments.max_steps
     if training_arguments.max_steps <= 0:
+        is_open = ends_by_time(arguments, training_arguments)
         steps = None if is_open else math.ceil(training_arguments.num_train_epochs * per_epoch)
     return step, {"steps": steps, "steps_per_epoch": per_epoch, "max_minutes": arguments.max_minutes}
 

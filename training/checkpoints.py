@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from kakehashi.training.console import notify
 
@@ -38,6 +38,8 @@ class AtomicCheckpoints(Trainer):
     """
 
     _aside: Path | None = None
+    # Whether this trainer has saved a checkpoint, so that the newest one is its own.
+    has_saved = False
 
     def _get_output_dir(self, trial: Any) -> str:
         """Returns the run folder, and while a checkpoint is written the folder aside."""
@@ -60,9 +62,13 @@ class AtomicCheckpoints(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
-        except BaseException:
+        except BaseException as error:
+            # What is half written takes the room by whose lack torch's error is known.
+            has_room = not is_disk_full(error, run_folder)
             shutil.rmtree(aside, ignore_errors=True)
-            raise
+            if has_room:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run_folder)) from error
         finally:
             self._aside = None
         if self.state.best_model_checkpoint == str(aside / checkpoint.name):
@@ -71,9 +77,52 @@ class AtomicCheckpoints(Trainer):
             self.state.save_to_json(str(aside / checkpoint.name / _STATE_FILE))
             move_into_place(aside / checkpoint.name, checkpoint)
             rotate_checkpoints(checkpoint, self.args.save_total_limit, self.state.best_model_checkpoint)
+        self.has_saved = True
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(checkpoint))
+
+    def _init_training_state(
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        resume_from_checkpoint: str | None,
+        trial: Any,
+    ) -> tuple[int, int]:
+        """Takes up the state of a checkpoint, but for what the arguments say and where the folder stands by now."""
+        place = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is None:
+            return place
+        self.state.compute_steps(self.args, max_steps)
+        best = Path(resume_from_checkpoint).with_name(f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        if best.is_dir():
+            self.state.best_model_checkpoint = str(best)
+        return place
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Ends training with all checkpoints there are: Trainer would remove the one that a signal has asked for."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Returns whether an error says that the disk is full.
+
+    Args:
+        error: What was raised while a file was written.
+        folder: Where it was written; torch says only that writing failed, so the room left there decides.
+    """
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    text = str(error)
+    is_torch_write = "PytorchStreamWriter" in text or "unexpected pos" in text or "file write failed" in text
+    return "No space left" in text or (is_torch_write and shutil.disk_usage(folder).free < 2**20)
 
 
 def move_into_place(written: Path, checkpoint: Path) -> None:
@@ -135,15 +184,13 @@ def rotate_checkpoints(newest: Path, limit: int | None, best: str | None = None)
 
     Args:
         newest: Checkpoint that was written last; it stays.
-        limit: How many may stay, `save_total_limit`; None or 0 keeps all.
+        limit: How many may stay, `save_total_limit`; None or 0 keeps all but later steps.
         best: Checkpoint that stays too, as `TrainerState.best_model_checkpoint` names it; None for none.
     """
-    if not limit:
-        return
     checkpoints = list_checkpoints(newest.parent)
     kept = {newest, newest.parent / Path(best).name} if best else {newest}
     others = [each for each in checkpoints[checkpoints.index(newest) :] if each not in kept]
-    room = max(0, limit - sum(each in kept for each in checkpoints))
+    room = max(0, limit - sum(each in kept for each in checkpoints)) if limit else len(others)
     for checkpoint in [*checkpoints[: checkpoints.index(newest)], *others[room:]]:
         remove_checkpoint(checkpoint)
 

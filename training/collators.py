@@ -183,12 +183,13 @@ class DenoisingCollator:
 class CausalLMCollator:
     """Puts documents between `<s>` and `</s>` and pads them, for the decoder-only shape.
 
-        input_ids  <s>  I  love  cats  </s>     labels  <s>  I  love  cats  </s>
-                   <s>  No </s>  p     p                <s>  No </s>  .     .
+        input_ids  <s>  I  love  cats  </s>     labels  .  I  love  cats  </s>
+                   <s>  No </s>  p     p                .  No </s>  .     .
 
     and in one packed row, where the model asks nothing across the seam:
 
-        input_ids    <s>  I  love  cats  </s>  <s>  No  </s>      labels  the same
+        input_ids    <s>  I  love  cats  </s>  <s>  No  </s>
+        labels        .   I  love  cats  </s>   .   No  </s>
         segment_ids  1    1  1     1     1     2    2   2
 
     `transformers.DataCollatorForLanguageModeling` adds no special tokens and leaves out labels by their id, so that
@@ -326,7 +327,10 @@ def replace_collator(train_dataloader: Any, change: Callable[[Any], Any]) -> Non
 
 
 class CollateByEpoch(TrainerCallback):
-    """Makes the training batches of each epoch differ: hands the epoch to a collator that has an `epoch`."""
+    """Makes the training batches of each epoch differ: hands the epoch to a collator that has an `epoch`.
+
+    A stream is one epoch to Trainer; the batches of its passes differ because each pass has another order.
+    """
 
     def on_epoch_begin(
         self,

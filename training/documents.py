@@ -15,9 +15,12 @@ without streaming are kept by `datasets` in its own cache and read again only wh
 
 import functools
 import glob
+import gzip
 import json
+import lzma
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,7 +152,7 @@ def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iter
 
 def _looks_like_hub_id(name: str) -> bool:
     # `corpus/train.txt` has the form of a Hub id too; a name that ends like a file was surely meant as one.
-    return not os.path.exists(name) and bool(_HUB_ID.fullmatch(name)) and _split_extension(name)[0] is None
+    return not os.path.exists(name) and bool(_HUB_ID.fullmatch(name)) and _find_builder(name) is None
 
 
 def _load_from_hub(hub_id: str, split: str, streaming: bool) -> Dataset | IterableDataset:
@@ -168,7 +171,7 @@ def _find_files(name: str) -> list[str]:
     if path.is_dir():
         inside = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
         visible = [file for file in inside if not any(part.startswith(".") for part in file.parts)]
-        files = sorted(str(path / file) for file in visible if _split_extension(file.name)[0])
+        files = sorted(str(path / file) for file in visible if _find_builder(file.name))
         if not files:
             raise ValueError(f"Folder `{name}` has no file that can be read; {_known_extensions()}")
     elif path.is_file():
@@ -237,20 +240,20 @@ def is_damaged_arrow(error: BaseException) -> bool:
     return isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and str(error).startswith("Expected to "))
 
 
-def _split_extension(name: str) -> tuple[str | None, str]:
-    """Returns the kind of builder for a file name, or None, and its compression extension, or an empty string."""
+def _find_builder(name: str) -> str | None:
+    """Returns the kind of builder for a file name, or None where no builder reads it."""
     lowered = name.lower()
     compression = next((extension for extension in _COMPRESSIONS if lowered.endswith(extension)), "")
     extension = os.path.splitext(lowered.removesuffix(compression))[1]
     if extension == ".parquet" and compression:
-        return None, compression
-    return _BUILDER_OF_EXTENSION.get(extension), compression
+        return None
+    return _BUILDER_OF_EXTENSION.get(extension)
 
 
 def _builder_of(files: Sequence[str]) -> str:
     example_of_builder: dict[str, str] = {}
     for file in files:
-        builder, _ = _split_extension(file)
+        builder = _find_builder(file)
         if builder is None:
             raise ValueError(f"`{file}` has an unknown extension; {_known_extensions()}")
         example_of_builder.setdefault(builder, file)
@@ -342,16 +345,38 @@ def readable_errors(paths: str | Sequence[str]) -> Iterator[None]:
             raise ValueError(f"{_describe(paths)} has no rows.") from error
         if type(error) is ValueError and error.__cause__ is None:
             raise
-        raise ValueError(_find_damage(paths) or f"{_describe(paths)} cannot be read: {_first_line(cause)}") from error
+        raise ValueError(describe_damage(paths, cause)) from error
     finally:
         datasets_logging.set_verbosity(verbosity)
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Returns whether an error says that a file of data is cut off, damaged or not UTF-8.
+
+    Args:
+        error: What was raised while a recipe with a stream ran. A model that is not found is a plain OSError too.
+    """
+    kinds = (EOFError, UnicodeDecodeError, pd.errors.ParserError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+    is_bz2 = type(error) is OSError and str(error) == "Invalid data stream"
+    is_zstd = type(error).__name__ == "ZstdError"
+    return isinstance(error, kinds) or is_bz2 or is_zstd or is_damaged_arrow(error)
+
+
+def describe_damage(paths: str | Sequence[str], error: BaseException) -> str:
+    """Returns a sentence that names the damaged file and the line, if any is found.
+
+    Args:
+        paths: As for `load_rows`. Local files are read again up to the damage.
+        error: What was raised while they were read.
+    """
+    return _find_damage(paths) or f"{_describe(paths)} cannot be read: {_first_line(error)}"
 
 
 def _find_damage(paths: str | Sequence[str]) -> str | None:
     """Reads the files again line by line and returns a sentence about the first damaged place, or None."""
     local_names = [name for name in _list_names(paths) if not _looks_like_hub_id(name)]
     for file in (file for name in local_names for file in _find_files(name)):
-        builder, _ = _split_extension(file)
+        builder = _find_builder(file)
         found = None if builder == "parquet" else _find_bad_bytes(file)
         if builder == "json" and not found:
             found = _find_bad_json(file)

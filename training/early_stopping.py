@@ -67,6 +67,8 @@ class MetricGuard(TrainerCallback):
 class EarlyStopping(EarlyStoppingCallback):
     """Transformers' early stopping, which goes on counting after a resumption and says why it stopped."""
 
+    _is_training = False
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -76,11 +78,17 @@ class EarlyStopping(EarlyStoppingCallback):
         states: Any = state.stateful_callbacks
         saved = states.setdefault(type(self).__name__, self.state())
         self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
+        self._is_training = True
+        # It may have been killed after it had stopped.
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Counts validations without improvement."""
+        """Counts validations without improvement, but not those that follow training."""
+        if not self._is_training:
+            return
         before = self.early_stopping_patience_counter
         super().on_evaluate(args, state, control, metrics or {}, **kwargs)
         if before < self.early_stopping_patience <= self.early_stopping_patience_counter:
@@ -88,6 +96,12 @@ class EarlyStopping(EarlyStoppingCallback):
                 f"stopped early at step {state.global_step}: {args.metric_for_best_model} has not improved in "
                 f"{self.early_stopping_patience} validations"
             )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ends counting."""
+        self._is_training = False
 
 
 def make_early_stopping(arguments: StageArguments) -> EarlyStopping | None:

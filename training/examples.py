@@ -11,10 +11,10 @@ stays one, and its warnings come while it is read, at the 1st, 10th, 100th … t
 """
 
 import functools
+import inspect
 import json
 import logging
 import math
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import chain, islice
@@ -165,9 +165,7 @@ def tokenize_instructions(
     _require_length("max_target_length", max_target_length, 1)
     columns = columns or InstructionColumns()
     # A stream of JSON lines knows its columns from its first row on.
-    if rows.column_names is None:
-        rows = rows.select_columns(list(next(iter(rows))))
-    used = columns.find(rows.column_names)
+    used = columns.find(rows.column_names or list(next(iter(rows), {})))
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
         conversations: list[Conversation] = []
@@ -371,12 +369,15 @@ def _fingerprint(
     vocabulary = json.loads(backend.to_str()) if backend is not None else tokenizer
     if backend is not None:
         vocabulary.update(truncation=None, padding=None)
-    code = [
-        Path(sys.modules[name].__file__ or "").read_bytes()
-        for name in (__name__, InstructionColumns.__module__, label_encoder.__module__)
-    ]
-    parts = (rows._fingerprint, function.__qualname__, settings, vocabulary, tokenizer.special_tokens_map, code)
+    marks = (tokenizer.special_tokens_map, tokenizer.truncation_side)
+    code = read_code(function, InstructionColumns, label_encoder, message_text, role_id)
+    parts = (rows._fingerprint, function.__qualname__, settings, vocabulary, marks, code)
     return Hasher.hash((*parts, version("tokenizers")))
+
+
+def read_code(*definitions: Any) -> list[bytes]:
+    """Returns the source files of functions, classes or modules, for the name of a result that depends on them."""
+    return [Path(inspect.getfile(each)).read_bytes() for each in definitions]
 
 
 def _map_stream(
@@ -388,16 +389,16 @@ def _map_stream(
 ) -> IterableDataset:
     """Returns the examples that are not empty, made while they are read, with a warning now and then."""
     seen = dict.fromkeys(notices, 0)
+    rows_seen = 0
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
+        nonlocal rows_seen
         examples = function(batch, indices) if function.__code__.co_argcount == 2 else function(batch)
         outcomes = np.asarray(examples["outcome"], dtype=np.int8)
-        for outcome, what in notices.items():
-            count = seen[outcome] + int(np.count_nonzero(outcomes & outcome))
-            # At the 1st, 10th, 100th … time.
-            if count and (not seen[outcome] or len(str(count)) > len(str(seen[outcome]))):
-                logger.warning("So far %d %s.", count, what)
-            seen[outcome] = count
+        # A look at the beginning and each further pass give the same rows again, which are counted once.
+        if indices[-1] >= rows_seen:
+            _warn_so_far(outcomes, notices, seen)
+            rows_seen = indices[-1] + 1
         kept = np.flatnonzero(outcomes != _EMPTY)
         return {name: [column[place] for place in kept] for name, column in examples.items()}
 
@@ -409,6 +410,15 @@ def _map_stream(
         features=Features({**features, "outcome": Value("int8")}),
     )
     return examples.remove_columns("outcome")
+
+
+def _warn_so_far(outcomes: NDArray[np.int8], notices: dict[int, str], seen: dict[int, int]) -> None:
+    """Adds to the counts in `seen`, and tells one at the 1st, 10th, 100th … time."""
+    for outcome, what in notices.items():
+        count = seen[outcome] + int(np.count_nonzero(outcomes & outcome))
+        if count and (not seen[outcome] or len(str(count)) > len(str(seen[outcome]))):
+            logger.warning("So far %d %s.", count, what)
+        seen[outcome] = count
 
 
 def _warn(outcomes: NDArray[np.int8], notices: dict[int, str], total: int) -> None:

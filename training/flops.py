@@ -21,6 +21,7 @@ Padding costs nothing here: what is computed on it is not work that the model as
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -66,6 +67,8 @@ _PEAK_RATES = {
 _MATRIX_SIZE = {"cpu": 1024}
 _LARGE_MATRIX_SIZE = 4096
 _MEASURED_SECONDS = 0.15
+
+_SOURCE_KEYS_VALUES = re.compile(r"\.cross_attn\.[kv]_proj\.")
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,18 @@ class ModelFlops:
         inside = set() if encoder is None else {id(parameter) for parameter in encoder.parameters()}
         below = [parameter for parameter in model.parameters() if id(parameter) in inside]
         others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-        source = _training_factor(others if encoder is None else below, has_trained_below=False)
-        target = _training_factor(others, has_trained_below=any(each.requires_grad for each in below))
-        factors = (source, target, source, target, target, target)
+        stack = others if encoder is None else below
+        source = _training_factor(stack, is_passed_on=_is_any_trained(stack))
+        target = _training_factor(others, is_passed_on=_is_any_trained([*below, *others]))
+        # In our models keys and values of the source are made by weights of the decoder, which the gradient goes
+        # through only if the encoder is trained.
+        crossing = [weight for name, weight in model.named_parameters() if _SOURCE_KEYS_VALUES.search(name)]
+        share = 2 * sum(weight.numel() for weight in crossing) / max(1, self.per_source_token)
+        crossed = _training_factor(crossing, is_passed_on=_is_any_trained(below))
+        # It may share the frozen weights of an embedding.
+        head: Any = getattr(model, "get_output_embeddings", lambda: None)()
+        label = target if head is None else _training_factor(list(head.parameters()), is_passed_on=target > 1)
+        factors = (source + share * (crossed - source), target, source, target, target, label)
         return ModelFlops(*(cost * factor for cost, factor in zip(astuple(self), factors, strict=True)))
 
     @classmethod
@@ -228,13 +240,20 @@ class ModelFlops:
         return cls(encoder, total - encoder, 0, 0, 0, per_label)
 
 
-def _training_factor(parameters: Sequence[nn.Parameter], *, has_trained_below: bool) -> float:
-    """Returns what forward and backward pass of a stack cost, in forward passes."""
+def _is_any_trained(parameters: Sequence[nn.Parameter]) -> bool:
+    return any(parameter.requires_grad for parameter in parameters)
+
+
+def _training_factor(parameters: Sequence[nn.Parameter], *, is_passed_on: bool) -> float:
+    """Returns what forward and backward pass of a stack cost, in forward passes.
+
+    Args:
+        parameters: Those of the stack.
+        is_passed_on: Whether the gradient goes through the stack, to weights in it or below.
+    """
     matrices = [parameter for parameter in parameters if parameter.ndim == 2]
     trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
-    if not has_trained_below and not any(parameter.requires_grad for parameter in parameters):
-        return 1.0
-    return TRAINING_FACTOR - 1 + trained / max(1, sum(parameter.numel() for parameter in matrices))
+    return 1 + is_passed_on + trained / max(1, sum(parameter.numel() for parameter in matrices))
 
 
 def model_flops(config: PreTrainedConfig, auto_class: Any) -> ModelFlops:

@@ -21,7 +21,7 @@ from kakehashi.training.attention import set_attention
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
-from kakehashi.training.instruction_rows import Conversation, InstructionColumns, is_empty, read_conversations
+from kakehashi.training.instruction_rows import FIELD, Conversation, InstructionColumns, is_empty, read_conversations
 from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.packing import measure_sequences
 from kakehashi.training.processes import first_process_first
@@ -29,11 +29,10 @@ from kakehashi.training.recovery import recovering
 from kakehashi.training.run import Run, build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
 from kakehashi.training.samples import AnswerSamples, check_samples, choose_questions
-from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_examples, require_packable
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
-_FIELD = re.compile(r"\{(\w+)\}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
@@ -76,9 +75,10 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
             limits = {"source": arguments.max_source_length, "target": arguments.max_target_length}
             train_dataset, lengths = take_lengths(train_dataset, **limits)
         assert train_dataset is not None
+        require_examples(train_dataset)
         if arguments.packing:
             train_dataset = pack_conversations(train_dataset, arguments, training_arguments, config)
-        train_dataset = repeat_stream(train_dataset)
+        train_dataset = repeat_stream(train_dataset, arguments, training_arguments)
 
     # 4. The model, in the shape of what it starts from.
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -213,10 +213,10 @@ def remember_task_templates(config: PreTrainedConfig, arguments: InstructArgumen
     found: dict[str, dict[str, str]] = {}
     pairs = zip(arguments.source_template or [], arguments.target_template or [], strict=True)
     for source, target in pairs:
-        answer = _FIELD.fullmatch(target)
-        if answer is None or len(_FIELD.findall(source)) != 1:
+        answer = FIELD.fullmatch(target)
+        if answer is None or len(FIELD.findall(source)) != 1:
             continue
-        template = _FIELD.sub("{text}", source)
+        template = FIELD.sub("{text}", source)
         if answer[1] == "summary":
             found.setdefault("summarization", {}).setdefault("template", template)
         elif _LANGUAGE.fullmatch(answer[1]):

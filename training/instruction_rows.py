@@ -23,7 +23,8 @@ Conversation: TypeAlias = tuple[list[Message], str]
 INSTRUCTION_FORMS = (("messages",), ("instruction", "output"), ("prompt", "completion"))
 """Columns that make a row an instruction without being named in the recipe."""
 
-_FIELD = re.compile(r"\{(\w+)\}")
+FIELD = re.compile(r"\{(\w+)\}")
+"""A column in a template, such as {en}."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class InstructionColumns:
         if self.source_column is not None and self.source_template:
             raise ValueError("`source_column` and `source_template` must not both be given: choose one.")
         for template in (*self.source_template, *self.target_template):
-            if not _FIELD.search(template):
+            if not FIELD.search(template):
                 raise ValueError(f"A template must name a column in braces, such as {{en}}, but it is {template!r}.")
 
     @property
@@ -80,7 +81,7 @@ class InstructionColumns:
         """The columns named here, each once."""
         templates = (*self.source_template, *self.target_template)
         columns = [name for name in (self.source_column, self.target_column) if name is not None]
-        return list(dict.fromkeys([*columns, *(name for text in templates for name in _FIELD.findall(text))]))
+        return list(dict.fromkeys([*columns, *(name for text in templates for name in FIELD.findall(text))]))
 
     def find(self, present: Sequence[str]) -> list[str]:
         """Returns the columns to read of rows that have those `present`.
@@ -174,10 +175,10 @@ def fill_template(template: str, row: Row) -> str:
 
     Braces inside a value stay as they are.
     """
-    values = {name: as_text(row, name) for name in _FIELD.findall(template)}
+    values = {name: as_text(row, name) for name in FIELD.findall(template)}
     if not all(value.strip() for value in values.values()):
         return ""
-    return _FIELD.sub(lambda match: values[match.group(1)], template)
+    return FIELD.sub(lambda match: values[match.group(1)], template)
 
 
 def as_text(row: Row, column: str) -> str:

@@ -39,4 +39,13 @@ def take_lengths(examples: Dataset, **limits: int) -> tuple[Dataset, dict[str, f
             f"{side}s: half have at most {found[0]} tokens, 95 % {found[1]}, 99 % {found[2]}, all {found[3]}; "
             f"{cut:.2%} are longer than {limit} and cut"
         )
-    return examples.remove_columns([name for name in LENGTH_COLUMNS if name in examples.column_names]), numbers
+    return drop_lengths(examples), numbers
+
+
+def drop_lengths(examples: Dataset) -> Dataset:
+    """Returns the examples as they go on to the batch, without their lengths before cutting.
+
+    Args:
+        examples: As for `take_lengths`.
+    """
+    return examples.remove_columns([name for name in LENGTH_COLUMNS if name in examples.column_names])

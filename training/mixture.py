@@ -61,6 +61,18 @@ class Task:
             return min(room, max_target_length)
         return longest_corruptible_length(room, max_target_length, self.noise_density, self.mean_noise_span_length)
 
+    def count_spans(self, length: int) -> int:
+        """Returns how many spans are cut out of a piece, each of which needs a sentinel.
+
+        Args:
+            length: Tokens of the piece.
+        """
+        if self.noise_density is None:
+            return 0
+        source, target = span_corruption_lengths(length, self.noise_density, self.mean_noise_span_length)
+        # Both sides together hold the tokens of the piece, and each of them every sentinel and `</s>`.
+        return int(source + target - length) // 2 - 1
+
     def make_pairs(
         self,
         pieces: Sequences,

@@ -195,10 +195,11 @@ def frame_for_causal_lm(documents: Sequences, *, bos_token_id: int, eos_token_id
     """Puts documents between `<s>` and `</s>`; every token but the first is to be predicted.
 
         input_ids  <s>  I  love  cats  </s>
-        labels     <s>  I  love  cats  </s>
+        labels      .   I  love  cats  </s>
 
     The labels stand where their tokens stand, as causal models in Transformers expect: the model itself compares the
-    prediction at each position with the label of the next.
+    prediction at each position with the label of the next. A dot is the label -100, which counts for nothing: nobody
+    predicts `<s>`, and in a packed row Trainer would count it among the labels that it divides the loss by.
 
     Args:
         documents: Documents without special tokens.
@@ -213,7 +214,9 @@ def frame_for_causal_lm(documents: Sequences, *, bos_token_id: int, eos_token_id
     """
     _require_tokens(documents)
     framed = documents.prepend(bos_token_id).append(eos_token_id)
-    return framed, framed
+    labels = framed.ids.copy()
+    labels[framed.starts] = IGNORED_LABEL
+    return framed, Sequences(labels, framed.lengths)
 
 
 def mask_tokens(

@@ -23,7 +23,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -32,6 +31,8 @@ from datasets import Dataset, IterableDataset
 from datasets.fingerprint import Hasher
 from numpy.typing import NDArray
 
+from kakehashi.training import mixture, objectives, sequences
+from kakehashi.training.examples import read_code
 from kakehashi.training.mixture import Task, draw_tasks, pair_lengths
 
 Lengths = NDArray[np.int64]
@@ -215,7 +216,10 @@ def pack_examples(
     Works with a plain Trainer, if its model knows `segment_ids`:
 
         packed = pack_examples(examples, measure_sequences("input_ids", "labels"), 256)
-        Trainer(model, train_dataset=packed.rows, data_collator=Seq2SeqCollator(tokenizer), ...)
+        arguments = TrainingArguments("run", remove_unused_columns=False)
+        Trainer(model, arguments, train_dataset=packed.rows, data_collator=Seq2SeqCollator(tokenizer))
+
+    Trainer would remove the columns of lengths, and with them what keeps the examples of a row apart.
 
     Args:
         examples: From one of the functions of `examples.py`. They are shuffled first, so that neighbours in a file do
@@ -236,10 +240,11 @@ def pack_examples(
     if isinstance(examples, IterableDataset):
         if longest is None:
             raise ValueError("`longest` must be given to pack a stream, but it is None.")
-        return _pack_stream(examples.shuffle(seed, buffer_size=BUFFER_SIZE), measure, row_length, longest)
+        return _pack_stream(examples.shuffle(seed, buffer_size=BUFFER_SIZE), measure, row_length, longest, seed)
     lengths = np.concatenate([measure(table) for table in examples.with_format("arrow").iter(10 * BUFFER_SIZE)])
     budgets = choose_budgets(lengths, row_length)
-    name = Hasher.hash((examples._fingerprint, seed, settings, budgets, Path(__file__).read_bytes()))
+    code = read_code(pack_examples, mixture, objectives, sequences)
+    name = Hasher.hash((examples._fingerprint, seed, settings, budgets, code))
     rows = (
         examples.shuffle(seed, new_fingerprint=f"{name}-shuffled")
         .with_format("arrow")
@@ -256,11 +261,18 @@ def pack_examples(
     return Packed(rows.with_format(None), budgets, _efficiency(lengths, len(rows), budgets))
 
 
-def _pack_stream(examples: IterableDataset, measure: Measure, row_length: int, longest: Sequence[int]) -> Packed:
+def _pack_stream(
+    examples: IterableDataset, measure: Measure, row_length: int, longest: Sequence[int], seed: int
+) -> Packed:
     arrow = examples.with_format("arrow")
     lengths = measure(next(iter(arrow.iter(BUFFER_SIZE))))
     budgets = choose_budgets(np.concatenate((lengths, [longest])), row_length)
-    pack = partial(_pack_table, measure=measure, budgets=budgets)
+
+    def pack(table: pa.Table) -> pa.Table:
+        rows = _pack_table(table, measure, budgets)
+        # Those of the largest examples come first.
+        return rows.take(np.random.default_rng(seed).permutation(len(rows)))
+
     rows = arrow.map(pack, batched=True, batch_size=BUFFER_SIZE)
     return Packed(rows.with_format(None), budgets, _efficiency(lengths, len(fill_rows(lengths, budgets)), budgets))
 

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from kakehashi.tokenization.chat import for_causal_lm
+from kakehashi.tokenization.special_tokens import sentinel_ids
 from kakehashi.training.arguments import PretrainArguments
 from kakehashi.training.attention import set_attention
 from kakehashi.training.collators import CausalLMCollator, DenoisingCollator, MaskedLMCollator
@@ -27,7 +28,7 @@ from kakehashi.training.processes import first_process_first
 from kakehashi.training.recovery import recovering
 from kakehashi.training.run import build_run, finish_run, train
 from kakehashi.training.run_folder import open_run_folder
-from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_packable
+from kakehashi.training.sequence_stage import pack_for_training, repeat_stream, require_examples, require_packable
 from kakehashi.training.splits import load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
@@ -68,6 +69,7 @@ def run_pretrain(arguments: PretrainArguments, training_arguments: Seq2SeqTraini
         config = load_config(arguments, tokenizer)
         require_packable(arguments, config)
         tasks = find_tasks(arguments, tokenizer)
+        require_sentinels(arguments, tokenizer, tasks)
         splits = load_splits(arguments, training_arguments.seed)
 
         # 3. Documents to pieces of ids, those for training in packed rows if the recipe says so; the collator applies
@@ -81,9 +83,10 @@ def run_pretrain(arguments: PretrainArguments, training_arguments: Seq2SeqTraini
             )
         )
         assert train_dataset is not None
+        require_examples(train_dataset)
         if arguments.packing:
             train_dataset = pack_pieces(train_dataset, arguments, training_arguments, tasks)
-        train_dataset = repeat_stream(train_dataset)
+        train_dataset = repeat_stream(train_dataset, arguments, training_arguments)
 
     # 4. The model, in the shape that the objective is for.
     model = start_model(AUTO_CLASSES[arguments.objective], config, arguments)
@@ -190,6 +193,26 @@ def longest_piece(arguments: PretrainArguments, tasks: Sequence[Task]) -> int:
     if min(lengths) < 3:
         raise ValueError(f"`max_source_length` and `max_target_length` must be at least 3, got {lengths}")
     return min(task.longest_piece(*lengths) for task in tasks)
+
+
+def require_sentinels(arguments: PretrainArguments, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task]) -> None:
+    """Raises a ValueError if a document could need more sentinels than there are.
+
+    Args:
+        arguments: The lengths.
+        tokenizer: Has the sentinels.
+        tasks: The mixture, if the objective is one.
+    """
+    if not tasks:
+        return
+    longest = longest_piece(arguments, tasks)
+    needed, available = max(task.count_spans(longest) for task in tasks), len(sentinel_ids(tokenizer))
+    if needed > available:
+        raise ValueError(
+            f"`max_source_length` must be lower, got {arguments.max_source_length}: {needed} spans are cut out of "
+            f"{longest} tokens and need as many sentinels, of which the tokenizer has {available}; or train it with "
+            f"--num-sentinels {needed}"
+        )
 
 
 def make_collator(

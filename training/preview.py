@@ -27,18 +27,22 @@ from kakehashi.training.arguments import ClassifyArguments, InstructArguments, P
 from kakehashi.training.classify import name_classes
 from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator
 from kakehashi.training.documents import require_columns
-from kakehashi.training.examples import (
-    LENGTH_COLUMNS,
-    tokenize_classification,
-    tokenize_documents,
-    tokenize_instructions,
-)
+from kakehashi.training.examples import tokenize_classification, tokenize_documents, tokenize_instructions
 from kakehashi.training.instruct import instruction_columns, pack_conversations
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import require_known_metric
-from kakehashi.training.pretrain import AUTO_CLASSES, find_tasks, longest_piece, make_collator, pack_pieces
+from kakehashi.training.length_statistics import drop_lengths
+from kakehashi.training.packing import LENGTHS_OF
+from kakehashi.training.pretrain import (
+    AUTO_CLASSES,
+    find_tasks,
+    longest_piece,
+    make_collator,
+    pack_pieces,
+    require_sentinels,
+)
 from kakehashi.training.r_drop import TwiceCollator, require_dropout
-from kakehashi.training.sequence_stage import require_packable
+from kakehashi.training.sequence_stage import require_examples, require_packable
 from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 
 Batch = dict[str, torch.Tensor]
@@ -107,10 +111,12 @@ def _preview_pretrain(
 ) -> Preview:
     require_packable(arguments, config)
     tasks = find_tasks(arguments, tokenizer)
+    require_sentinels(arguments, tokenizer, tasks)
     require_columns(rows, [arguments.text_column], arguments.train_files or [])
     column, limit = arguments.text_column, longest_piece(arguments, tasks)
     documents = tokenize_documents(rows, tokenizer, text_column=column, max_length=_UNCUT)
     examples: Any = tokenize_documents(rows, tokenizer, text_column=column, max_length=limit)
+    require_examples(examples)
     if arguments.packing:
         examples = pack_pieces(examples, arguments, training_arguments, tasks)
     return Preview(
@@ -143,7 +149,8 @@ def _preview_instruct(
         keep_lengths=True,
     )
     lengths = {side: _column(examples, f"{side}_length") for side in limits}
-    examples = _without_lengths(examples)
+    examples = drop_lengths(examples)
+    require_examples(examples)
     if arguments.packing:
         examples = pack_conversations(examples, arguments, training_arguments, config)
     is_pair = config.is_encoder_decoder
@@ -186,7 +193,7 @@ def _preview_classify(
         collate = TwiceCollator(collate)
     return Preview(
         AutoModelForSequenceClassification,
-        _without_lengths(examples),
+        drop_lengths(examples),
         1.0,
         collate,
         {"text": _column(examples, "source_length")},
@@ -197,10 +204,6 @@ def _preview_classify(
 
 def _column(examples: Dataset, name: str) -> NDArray[np.int64]:
     return np.asarray(examples.with_format("numpy")[name][:], dtype=np.int64)
-
-
-def _without_lengths(examples: Dataset) -> Dataset:
-    return examples.remove_columns([name for name in LENGTH_COLUMNS if name in examples.column_names])
 
 
 def make_batches(preview: Preview, training_arguments: Seq2SeqTrainingArguments, limit: int = 64) -> list[Batch]:
@@ -217,8 +220,8 @@ def make_batches(preview: Preview, training_arguments: Seq2SeqTrainingArguments,
     size = training_arguments.train_batch_size
     examples = preview.examples
     order = list(range(len(examples)))
-    is_flat = "lengths" in examples.column_names
-    if training_arguments.train_sampling_strategy == "group_by_length" and not is_flat:
+    is_packed = LENGTHS_OF["input_ids"] in examples.column_names
+    if training_arguments.train_sampling_strategy == "group_by_length" and not is_packed:
         order = list(LengthGroupedSampler(example_lengths(examples), size, training_arguments.seed, lambda: 0))
     places = [order[start : start + size] for start in range(0, len(order), size)]
     places = [each for each in places if len(each) == size] or places

@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments, read_mapping
 from kakehashi.training.bfloat16 import computes_bfloat16
@@ -22,6 +23,15 @@ from kakehashi.training.processes import launched_processes
 from kakehashi.training.recipes import find_recipe, list_recipes
 
 Stage = TypeVar("Stage", bound=StageArguments)
+
+UNBOUNDED_EPOCHS = 10_000.0
+"""`num_train_epochs` of a run that time alone ends: more than any run reaches.
+
+`parse_recipe` gives it; whoever makes Trainer's arguments in Python gives it beside `max_minutes`, where the epochs
+that Trainer has by default would count as well.
+"""
+
+_COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -91,14 +101,16 @@ def parse_recipe(
         stage: Dataclass of the stage's own keys.
         recipe: Keys and values of the recipe.
         overrides: Keys and values that replace those of the recipe; a `model` also takes the place of the recipe's
-            `preset` and `config_overrides`, and a `preset` that of its `model`.
+            `preset` and `config_overrides`, a `preset` that of its `model`, and `max_minutes` without
+            `num_train_epochs` and `max_steps` that of its `num_train_epochs` and `max_steps`.
 
     Returns:
-        The stage's arguments and Trainer's. `bf16` is false on a processor that only imitates it, whatever was asked.
+        The stage's arguments and Trainer's. `bf16` is false on a processor that only imitates it, whatever was asked;
+        `num_train_epochs` is `UNBOUNDED_EPOCHS` where `max_minutes` was given and it was not.
 
     Raises:
-        ValueError: If a key is unknown (naming the nearest one), a value has the wrong type, two keys exclude each
-            other, or there is no `output_dir`.
+        ValueError: If a key is unknown (naming the nearest one), a value has the wrong type or nothing would be done
+            with it, two keys exclude each other, or there is no `output_dir`.
     """
     given = _merge(recipe, overrides or {})
     kinds: Any = [stage, Seq2SeqTrainingArguments]
@@ -108,7 +120,12 @@ def parse_recipe(
     _require_known(given, [name for name, action in actions.items() if action.dest == name])
     if not given.get("output_dir"):
         raise ValueError("`output_dir` must name the folder of the run, got nothing")
-    values = {**TRAINING_DEFAULTS, **{key: _typed(parser, actions[key], value) for key, value in given.items()}}
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    typed = {key: _typed(parser, actions[key], value, hints[key]) for key, value in given.items()}
+    values = {**TRAINING_DEFAULTS, **typed}
+    if values.get("max_minutes") is not None:
+        values.setdefault("num_train_epochs", UNBOUNDED_EPOCHS)
+    _require_work(values)
     if values.get("compile_layers") and values.get("torch_compile"):
         raise ValueError("`compile_layers` must be false where `torch_compile` is true, got true")
     if (values.get("bf16") or launched_processes() > 1) and not torch.accelerator.is_available():
@@ -120,16 +137,55 @@ def parse_recipe(
         )
         values["bf16"] = False
     arguments, training_arguments = parser.parse_dict(values)
+    if ends_by_time(arguments, training_arguments):
+        _require_whole_steps(training_arguments)
     return arguments, training_arguments
 
 
+def ends_by_time(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> bool:
+    """Returns whether time alone ends a run, so that its steps are known only afterwards.
+
+    Args:
+        arguments: The stage's arguments; a stream has no epochs that could end it.
+        training_arguments: Trainer's arguments.
+    """
+    if arguments.max_minutes is None or training_arguments.max_steps > 0:
+        return False
+    return training_arguments.num_train_epochs >= UNBOUNDED_EPOCHS or getattr(arguments, "streaming", False)
+
+
+def _require_whole_steps(training_arguments: Seq2SeqTrainingArguments) -> None:
+    """Raises a ValueError for what would happen at shares of a number of steps that nobody knows."""
+    for what in ("logging", "eval", "save"):
+        every = getattr(training_arguments, f"{what}_steps")
+        if getattr(training_arguments, f"{what}_strategy") == IntervalStrategy.STEPS and every < 1:
+            raise ValueError(
+                f"`{what}_steps` must be a whole number where `max_minutes` alone ends the run, got {every}: a share "
+                "of steps that are not known before"
+            )
+
+
+def _require_work(values: Mapping[str, Any]) -> None:
+    """Raises a ValueError for a batch of nothing and for a run of no epochs."""
+    for name in _COUNTS:
+        if values.get(name, 1) < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {values[name]}")
+    epochs = values.get("num_train_epochs", 1)
+    if not epochs > 0 and values.get("max_steps", -1) <= 0:
+        raise ValueError(f"`num_train_epochs` must be greater than 0 where `max_steps` is not given, got {epochs}")
+
+
 def _merge(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the recipe with its keys replaced; a new starting point takes the place of the recipe's."""
+    """Returns the recipe with its keys replaced; a new starting point or end takes the place of the recipe's."""
+    given = {key for key, value in overrides.items() if value is not None}
     dropped: set[str] = set()
-    if overrides.get("model") is not None:
+    if "model" in given:
         dropped = {"preset", "config_overrides"}
-    elif overrides.get("preset") is not None:
+    elif "preset" in given:
         dropped = {"model"}
+    ends = {"num_train_epochs", "max_steps"}
+    if "max_minutes" in given and not ends & given:
+        dropped |= ends
     return {**{key: value for key, value in recipe.items() if key not in dropped}, **overrides}
 
 
@@ -141,15 +197,22 @@ def _require_known(given: Iterable[str], known: Sequence[str]) -> None:
             raise ValueError(f"`{key}` is not a recipe key; did you mean `{nearest}`?")
 
 
-def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any:
-    """Returns a value in the type its argument declares, by the parser that would read it from a command line."""
+def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any, hint: Any) -> Any:
+    """Returns a value in the type its argument declares, by the parser that would read it from a command line.
+
+    Args:
+        parser: Knows all keys, each as one of the types it is declared to have.
+        action: The key in it.
+        value: As YAML or `read_overrides` gives it.
+        hint: All types of the key.
+    """
     is_list = isinstance(value, (list, tuple))
     if value is None or isinstance(value, dict) or (is_list and action.nargs != "+"):
         # What a command line cannot spell is passed on as YAML read it.
-        if isinstance(value, dict) and action.type is not str:
-            raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {value!r}")
-        if is_list and action.type in (int, float):
-            raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {list(value)!r}")
+        wanted = type(None) if value is None else list if is_list else dict
+        if wanted not in [get_origin(kind) or kind for kind in get_args(hint)]:
+            how = "; a value with spaces needs quotes, a flag such as --resume takes no value" if is_list else ""
+            raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {value!r}{how}")
         return value
     if action.dest.endswith(("_kwargs", "_config")) and isinstance(value, str) and value.startswith("{"):
         # As in a recipe; Trainer itself would only read JSON.
@@ -157,6 +220,9 @@ def _typed(parser: HfArgumentParser, action: argparse.Action, value: Any) -> Any
     if action.dest == "fsdp" and str(value).lower() in ("true", "false"):
         # Declared as text, from the times when it held options.
         return str(value).lower() == "true"
+    if isinstance(value, bool) and action.type in (str, int, float):
+        how = ", which a key without a value means" if value else ""
+        raise ValueError(f"`{action.dest}` must be {_type_name(action)}, got {value}{how}")
     option = f"--{action.dest}"
     tokens = [option, *map(str, value)] if is_list else [f"{option}={value}"]
     try:
@@ -169,7 +235,7 @@ def _type_name(action: argparse.Action) -> str:
     """Returns how an error names what an argument accepts."""
     if action.choices:
         return f"one of {', '.join(map(str, action.choices))}"
-    names = {int: "a whole number", float: "a number", str: "text"}
+    names = {int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     if action.type in names:
         return names[action.type]
     return "true or false"
@@ -188,7 +254,10 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
     stage_defaults = type(arguments)()
     # Making arguments settles anew where the process trains, so these have to say the same.
     use_cpu = training_arguments.use_cpu
-    training_defaults = type(training_arguments)(**{**TRAINING_DEFAULTS, "output_dir": "", "use_cpu": use_cpu})
+    defaults = {**TRAINING_DEFAULTS, "output_dir": "", "use_cpu": use_cpu}
+    if arguments.max_minutes is not None:
+        defaults["num_train_epochs"] = UNBOUNDED_EPOCHS
+    training_defaults = type(training_arguments)(**defaults)
     # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe, and a
     # secret not to anybody.
     left_out = {"overwrite", "resume_from_checkpoint", "hub_token"}

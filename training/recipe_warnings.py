@@ -37,7 +37,7 @@ def find_warnings(
         *_about_lengths(checked, config),
         *_about_steps(checked, training_arguments),
         *_about_data(checked, arguments, training_arguments),
-        *_about_resources(checked, training_arguments),
+        *_about_resources(checked, arguments, training_arguments),
     ]
 
 
@@ -100,7 +100,9 @@ def _about_data(
     return warnings
 
 
-def _about_resources(checked: RecipeCheck, training_arguments: Seq2SeqTrainingArguments) -> list[str]:
+def _about_resources(
+    checked: RecipeCheck, arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments
+) -> list[str]:
     warnings = []
     total, device = checked.memory["total"], checked.memory["device"]
     if device is not None and total is not None and total > _LARGE_SHARE_OF_MEMORY * device:
@@ -111,6 +113,6 @@ def _about_resources(checked: RecipeCheck, training_arguments: Seq2SeqTrainingAr
     if training_arguments.device.type == "cuda" and not (training_arguments.bf16 or training_arguments.fp16):
         warnings.append("an accelerator is several times faster with `bf16: true`")
     folder: Any = training_arguments.output_dir
-    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not checked.recipe.get("overwrite"):
+    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not arguments.overwrite:
         warnings.append(f"{folder} is not empty: the run needs --resume, `overwrite: true` or another `output_dir`")
     return warnings

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import datasets
@@ -13,10 +14,12 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import TrainingArguments
 
+from kakehashi.training.arguments import SequenceStageArguments
+from kakehashi.training.checkpoints import AtomicCheckpoints, list_checkpoints
 from kakehashi.training.console import notify
-from kakehashi.training.documents import is_damaged_arrow
+from kakehashi.training.documents import describe_damage, is_damaged_arrow, is_unreadable
 from kakehashi.training.processes import launched_processes, silence_other_processes
-from kakehashi.training.run_folder import RESUME_NEWEST
+from kakehashi.training.run_folder import RESUME_NEWEST, no_empty_folder_left, output_folder
 
 Arguments = TypeVar("Arguments")
 Settings = TypeVar("Settings", bound=TrainingArguments)
@@ -24,7 +27,15 @@ Others = ParamSpec("Others")
 
 
 class OutOfMemory(RuntimeError):
-    """A step needed more memory than there was; the message says at which step."""
+    """A step needed more memory than there was; the message says at which step.
+
+    Attributes:
+        has_saved: Whether a checkpoint was saved before it.
+    """
+
+    def __init__(self, message: str, *, has_saved: bool) -> None:
+        super().__init__(message)
+        self.has_saved = has_saved
 
 
 def recovering(
@@ -33,7 +44,7 @@ def recovering(
     """Makes a stage go on with a smaller batch where memory runs out.
 
     Half the batch, twice the gradient accumulation: each step still learns from the same examples. The stage begins
-    again, as `--resume` would, from the last complete checkpoint or from the start.
+    again, as `--resume` would, from its last complete checkpoint, or else from where it has begun.
 
     Args:
         stage: Takes the stage's and Trainer's arguments, perhaps others, and returns the final numbers.
@@ -52,26 +63,42 @@ def recovering(
             )
         # The stage settles some of the arguments by the data; a second try has to start from the recipe's.
         given, settings = copy.copy(arguments), copy.copy(training_arguments)
-        while True:
-            try:
-                return stage(arguments, training_arguments, *others, **named_others)
-            except OutOfMemory as error:
-                what = str(error)
-            except (ValueError, OSError) as error:
-                if not is_damaged_arrow(error):
-                    raise
-                # Rows and examples are read and made again by themselves; this is what was made of them later.
-                cache = datasets.config.HF_DATASETS_CACHE
-                raise ValueError(
-                    f"the data sets' cache in {cache} is damaged: {error}; remove it and begin again"
-                ) from error
-            # Only here, where the error and all that it refers to are gone, can the memory be given back.
-            clear_device_cache(garbage_collection=True)
-            notify(f"{what}; {halve_batch(settings)}")
-            settings.resume_from_checkpoint = RESUME_NEWEST
-            arguments, training_arguments = copy.copy(given), copy.copy(settings)
+        with no_empty_folder_left(output_folder(settings)):
+            while True:
+                try:
+                    return stage(arguments, training_arguments, *others, **named_others)
+                except OutOfMemory as error:
+                    what, has_saved = str(error), error.has_saved
+                except Exception as error:
+                    damage = _explain_damage(error, arguments, output_folder(settings))
+                    if damage is None:
+                        raise
+                    raise ValueError(damage) from error
+                # Only here, where the error and all that it refers to are gone, can the memory be given back.
+                clear_device_cache(garbage_collection=True)
+                notify(f"{what}; {halve_batch(settings)}")
+                # The newest one of the folder may be of another course than the one that the recipe names.
+                if has_saved or settings.resume_from_checkpoint is None:
+                    settings.resume_from_checkpoint = RESUME_NEWEST
+                arguments, training_arguments = copy.copy(given), copy.copy(settings)
 
     return run
+
+
+def _explain_damage(error: Exception, arguments: Any, folder: Path) -> str | None:
+    """Returns which data an error says to be damaged and what to do, or None if it says something else."""
+    if isinstance(arguments, SequenceStageArguments) and arguments.streaming:
+        if not is_unreadable(error):
+            return None
+        hint = "add --resume" if list_checkpoints(folder) else "begin again"
+        damage = describe_damage(arguments.train_files or [], error)
+        return f"{damage.removesuffix('.')}; mend the file or leave it out, then {hint}"
+    if not is_damaged_arrow(error):
+        return None
+    # Rows and examples are read and made again by themselves; this is what was made of them later.
+    return (
+        f"the data sets' cache in {datasets.config.HF_DATASETS_CACHE} is damaged: {error}; remove it and begin again"
+    )
 
 
 def halve_batch(training_arguments: TrainingArguments) -> str:
@@ -112,11 +139,11 @@ def halve_batch(training_arguments: TrainingArguments) -> str:
 
 
 @contextmanager
-def noticing_lack_of_memory(step: Callable[[], int]) -> Iterator[None]:
+def noticing_lack_of_memory(trainer: AtomicCheckpoints) -> Iterator[None]:
     """Turns what torch and Python raise without memory into one error.
 
     Args:
-        step: Returns the steps taken so far.
+        trainer: Knows the steps taken so far.
 
     Raises:
         OutOfMemory: In place of an error that says that memory is used up.
@@ -126,7 +153,8 @@ def noticing_lack_of_memory(step: Callable[[], int]) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemory(f"out of memory at step {step() + 1}") from error
+        what = f"out of memory at step {trainer.state.global_step + 1}"
+        raise OutOfMemory(what, has_saved=trainer.has_saved) from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

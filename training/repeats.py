@@ -19,6 +19,7 @@ import shutil
 import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,22 +33,29 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from transformers import Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import DEFAULT_SEEDS, ClassifyArguments
-from kakehashi.training.checkpoints import list_checkpoints
+from kakehashi.training.checkpoints import leftovers, list_checkpoints, remove_leftovers
 from kakehashi.training.console import notify
 from kakehashi.training.documents import require_columns
 from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
-from kakehashi.training.run_files import claim_file, put_file
-from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder, output_folder
+from kakehashi.training.run_files import claim_file, listed_files, put_file
+from kakehashi.training.run_folder import (
+    RESUME_NEWEST,
+    finished_metrics,
+    no_empty_folder_left,
+    open_run_folder,
+    output_folder,
+)
 from kakehashi.training.splits import Splits, load_splits
 
 SUMMARY_FILE = "summary.json"
 _RECIPE_FILE, _METRICS_FILE = "recipe.yaml", "metrics.json"
 # Measured on the machine, not on the rows.
 _NO_SCORES = ("_runtime", "_per_second")
-# Too little memory changes both, and their product, the examples of a step, stays the same.
-_BATCH_KEYS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+# What may change between the parts: `seeds` adds some. Too little memory changes the two of the batch, and their
+# product, the examples of a step, stays the same.
+_FREE_KEYS = {"output_dir", "seeds", "per_device_train_batch_size", "gradient_accumulation_steps"}
 
 TrainPart: TypeAlias = Callable[[ClassifyArguments, Seq2SeqTrainingArguments, Splits, list[str]], dict[str, Any]]
 
@@ -95,33 +103,74 @@ def run_repeats(
     # Before anything is compared: the recipes of the parts have what this fills in.
     settle_stopping(arguments, training_arguments)
     resumes = training_arguments.resume_from_checkpoint is not None
-    if not resumes:
+    if resumes:
+        _open_to_resume(folder)
+    else:
         open_run_folder(arguments, training_arguments)
-    elif not (folder / _RECIPE_FILE).is_file():
-        raise ValueError(f"`--resume` needs the parts of an earlier run in `output_dir`, got none in {folder}")
     splits = load_splits(arguments, training_arguments.seed)
     require_columns(splits.train, [arguments.text_column, arguments.label_column], arguments.train_files or [])
     # Of all rows: a fold may be without the only row of a label.
     names = find_class_names(splits.rows_as_read, arguments.label_column)
     parts = list(cut_parts(splits, arguments, training_arguments.seed))
     recipe = resolved_recipe(arguments, training_arguments)
-    put_file(folder, _RECIPE_FILE, lambda path: write_recipe(recipe, "classify", path))
+    _require_same_recipe(folder, recipe)
     measured = {}
-    for part in parts:
-        tested = 0 if part.splits.test is None else len(part.splits.test)
-        notify(f"{part.name} of {len(parts)}: {len(part.splits.train):,} rows to train on, {tested:,} to test on")
-        settings = _settings_of(part, arguments, training_arguments)
-        kept = _kept_metrics(*settings) if resumes else None
-        if kept is not None:
-            notify(f"{part.name} is complete already, kept")
-        claim_file(folder, part.name)
-        measured[part.name] = train_part(*settings, part.splits, names) if kept is None else kept
-        # Written after each part, so that an interruption leaves what is known.
-        summary = summarize(measured)
-        content = {"parts": len(measured), "of": len(parts), "scores": summary}
-        put_file(folder, SUMMARY_FILE, partial(_write_json, content))
+    # A typo in the recipe leaves nothing behind, so that the corrected command may begin.
+    with nullcontext() if resumes else _nothing_left_before_the_first_part(folder):
+        put_file(folder, _RECIPE_FILE, lambda path: write_recipe(recipe, "classify", path))
+        for part in parts:
+            tested = 0 if part.splits.test is None else len(part.splits.test)
+            notify(f"{part.name} of {len(parts)}: {len(part.splits.train):,} rows to train on, {tested:,} to test on")
+            settings = _settings_of(part, arguments, training_arguments)
+            kept = _kept_metrics(settings[1]) if resumes else None
+            if kept is not None:
+                notify(f"{part.name} is complete already, kept")
+            with no_empty_folder_left(claim_file(folder, part.name)):
+                measured[part.name] = train_part(*settings, part.splits, names) if kept is None else kept
+            # Written after each part, so that an interruption leaves what is known.
+            summary = summarize(measured)
+            content = {"parts": len(measured), "of": len(parts), "scores": summary}
+            put_file(folder, SUMMARY_FILE, partial(_write_json, content))
     show_summary(summary, f"{len(parts)} runs of {folder}")
     return {f"{name}_{key}": value[key] for name, value in summary.items() for key in ("mean", "std")}
+
+
+def _open_to_resume(folder: Path) -> None:
+    """Makes the folder of all parts ready to go on in.
+
+    Raises:
+        ValueError: If it holds neither parts nor what a run leaves that is killed before the first one.
+    """
+    written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
+    if not (folder / _RECIPE_FILE).is_file() and not (folder.is_dir() and set(folder.iterdir()) <= written):
+        raise ValueError(f"`--resume` needs the parts of an earlier run in `output_dir`, got none in {folder}")
+    remove_leftovers(folder)
+
+
+def _require_same_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Raises a ValueError if a part in the folder is complete and was trained by another recipe."""
+    if not any((folder / name / _METRICS_FILE).is_file() for name in listed_files(folder)):
+        return
+    saved = yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8"))
+    for key in sorted({*saved, *recipe} - _FREE_KEYS):
+        if saved.get(key) != recipe.get(key):
+            raise ValueError(
+                f"`{key}` must be that of the parts that are kept, {saved.get(key)!r} in {folder}, got "
+                f"{recipe.get(key)!r}; add --overwrite true in place of --resume to begin again"
+            )
+
+
+@contextmanager
+def _nothing_left_before_the_first_part(folder: Path) -> Iterator[None]:
+    """Removes what was written if the first part fails before it has anything to keep."""
+    try:
+        yield
+    except BaseException:
+        written = [folder / name for name in listed_files(folder)]
+        if not any(path.is_dir() for path in written):
+            for path in written:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def cut_parts(splits: Splits, arguments: ClassifyArguments, seed: int) -> Iterator[Part]:
@@ -195,28 +244,15 @@ def _settings_of(
     return dataclasses.replace(arguments, folds=None, shots=None, seeds=None, overwrite=False), own
 
 
-def _kept_metrics(arguments: ClassifyArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any] | None:
-    """Returns the numbers of a part that is complete, or None, with the arguments set to go on with it.
-
-    Raises:
-        ValueError: If it was trained by another recipe.
-    """
+def _kept_metrics(training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any] | None:
+    """Returns the numbers of a part that is complete, or None, with the arguments set to go on with it."""
     folder = output_folder(training_arguments)
-    if not (folder / _METRICS_FILE).is_file():
-        if list_checkpoints(folder):
-            training_arguments.resume_from_checkpoint = RESUME_NEWEST
-        elif folder.is_dir():
-            shutil.rmtree(folder)
-        return None
-    saved = yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8"))
-    recipe = resolved_recipe(arguments, training_arguments)
-    for key in sorted({*saved, *recipe} - {*_BATCH_KEYS, "output_dir"}):
-        if saved.get(key) != recipe.get(key):
-            raise ValueError(
-                f"`{key}` must be that of the parts that are kept, {saved.get(key)!r} in {folder}, got "
-                f"{recipe.get(key)!r}; add --overwrite true in place of --resume to begin again"
-            )
-    return json.loads((folder / _METRICS_FILE).read_text(encoding="utf-8"))
+    metrics = finished_metrics(folder)
+    if metrics is None and list_checkpoints(folder):
+        training_arguments.resume_from_checkpoint = RESUME_NEWEST
+    elif metrics is None and folder.is_dir():
+        shutil.rmtree(folder)
+    return metrics
 
 
 def summarize(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from transformers import (
     PrinterCallback,
     ProgressCallback,
     Seq2SeqTrainingArguments,
-    Trainer,
     TrainerCallback,
 )
 
 from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
-from kakehashi.training.checkpoints import find_damage, list_checkpoints, remove_leftovers
+from kakehashi.training.checkpoints import find_damage, is_disk_full, list_checkpoints, remove_leftovers
 from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.console import notify, quiet_library
@@ -40,14 +38,12 @@ from kakehashi.training.publish.trainer_code import CodeForTheHub
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.reporting import settle_reporters
-from kakehashi.training.run_folder import fill_run_folder, output_folder
+from kakehashi.training.run_folder import fill_run_folder, output_folder, remove_replaced_run
 from kakehashi.training.throughput import TokenCounter
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
-# With a time budget the time ends the run; so many epochs only bound the steps where the recipe does not.
-_UNBOUNDED_EPOCHS = 10_000.0
+# Of a stream with a time budget: time ends the run.
 _UNBOUNDED_STEPS = 10**9
-_DEFAULT_EPOCHS = 3.0
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -73,7 +69,7 @@ class Run:
     command: str
     recipe: dict[str, Any]
     training_arguments: Seq2SeqTrainingArguments
-    trainer: Trainer
+    trainer: RepeatableTrainer
     tokenizer: PreTrainedTokenizerBase
     test_dataset: Dataset | None
     counter: TokenCounter
@@ -173,7 +169,11 @@ def _longest_first(dataset: Dataset) -> Dataset:
 def _settle_arguments(
     arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments, *, has_validation: bool
 ) -> None:
-    """Settles the Trainer arguments that follow from the data and the time budget."""
+    """Settles the Trainer arguments that follow from the data.
+
+    The epochs hold beside `max_minutes`, those that Trainer has by default too: `parse_recipe` alone knows which a
+    recipe gave. Whoever makes the arguments in Python sets `UNBOUNDED_EPOCHS` of it for a run that time alone ends.
+    """
     # Trainer would expect every argument of the model's forward whose name holds "label".
     training_arguments.label_names = training_arguments.label_names or ["labels"]
     if not has_validation:
@@ -187,9 +187,6 @@ def _settle_arguments(
     if training_arguments.ddp_find_unused_parameters is None:
         # Every parameter takes part in every batch; looking for others costs time in each step.
         training_arguments.ddp_find_unused_parameters = False
-    is_bounded = training_arguments.max_steps > 0 or training_arguments.num_train_epochs != _DEFAULT_EPOCHS
-    if arguments.max_minutes is not None and not is_bounded:
-        training_arguments.num_train_epochs = _UNBOUNDED_EPOCHS
 
 
 def train(run: Run, checkpoint: Path | None) -> None:
@@ -208,10 +205,12 @@ def train(run: Run, checkpoint: Path | None) -> None:
     folder = output_folder(run.training_arguments)
     if checkpoint is not None:
         notify(f"going on from {checkpoint}")
-    memory = noticing_lack_of_memory(lambda: run.trainer.state.global_step)
+    if is_first_process():
+        remove_replaced_run(folder)
+    memory = noticing_lack_of_memory(run.trainer)
     with run.interruption, _readable_disk_full(folder), _one_bar(run.bar), memory:
         run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if run.interruption.is_requested:
+    if run.interruption.has_stopped:
         saved = list_checkpoints(folder)
         raise TrainingInterrupted(
             f"interrupted at step {run.trainer.state.global_step}, saved {saved[0] if saved else 'nothing'}; "
@@ -245,20 +244,6 @@ def _readable_disk_full(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Returns whether an error says that the disk is full.
-
-    Args:
-        error: What was raised while a file was written.
-        folder: Where it was written; torch says only that writing failed, so the room left there decides.
-    """
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    text = str(error)
-    is_torch_write = "PytorchStreamWriter" in text or "unexpected pos" in text or "file write failed" in text
-    return "No space left" in text or (is_torch_write and shutil.disk_usage(folder).free < 2**20)
-
-
 def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[str, Any]:
     """Validates, collects the final numbers and fills the run folder.
 
@@ -271,8 +256,8 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
     """
     trainer, state = run.trainer, run.trainer.state
     metrics = {
-        "train_loss": _last(state.log_history, "train_loss"),
-        "train_runtime": _last(state.log_history, "train_runtime"),
+        "train_loss": trainer.mean_loss(),
+        "train_runtime": round(run.counter.run_seconds, 4),
         "steps": state.global_step,
         "epochs": state.epoch,
         **run.counter.summary(),
@@ -314,8 +299,3 @@ def _final_validation(run: Run) -> dict[str, Any]:
             return {key: value for key, value in entry.items() if key.startswith("eval_")}
     with _one_bar(run.bar):
         return run.trainer.evaluate()
-
-
-def _last(log_history: list[dict[str, Any]], key: str) -> Any:
-    """Returns the newest logged value of a key, None if it was never logged."""
-    return next((entry[key] for entry in reversed(log_history) if key in entry), None)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainingArguments, TrainingArguments
 
 from kakehashi.tokenization import save_tokenizer
-from kakehashi.training.arguments import StageArguments
+from kakehashi.training.arguments import StageArguments, require_compatible
 from kakehashi.training.checkpoints import (
     WRITING_PREFIX,
     bring_to_disk,
@@ -44,10 +44,12 @@ from kakehashi.training.run_files import MANIFEST, listed_files, write_list
 RESUME_NEWEST = "newest"
 # Written last: where it stands, the run is complete.
 _METRICS_FILE = "metrics.json"
+# Where an earlier run waits inside its folder until the one that replaces it begins to train.
+_REPLACED_RUN = ".replaced-run"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
 
 
-def output_folder(training_arguments: Seq2SeqTrainingArguments) -> Path:
+def output_folder(training_arguments: TrainingArguments) -> Path:
     """Returns the folder of a run."""
     # No recipe is read without it.
     assert training_arguments.output_dir is not None
@@ -56,7 +58,7 @@ def output_folder(training_arguments: Seq2SeqTrainingArguments) -> Path:
 
 @contextmanager
 def no_empty_folder_left(folder: Path) -> Iterator[None]:
-    """Removes the output folder if what runs inside fails before anything was written to it.
+    """Leaves the output folder as it was if what runs inside fails before training: with the earlier run, or removed.
 
     Args:
         folder: Output folder; it need not exist yet.
@@ -64,8 +66,10 @@ def no_empty_folder_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if is_first_process() and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if is_first_process():
+            _put_back_replaced_run(folder)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise
 
 
@@ -73,7 +77,7 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
     """Makes the output folder ready.
 
     Args:
-        arguments: `overwrite` allows to remove what an earlier run wrote.
+        arguments: `overwrite` allows to replace what an earlier run wrote, which `remove_replaced_run` then removes.
         training_arguments: `output_dir` is the folder; `resume_from_checkpoint` is None, `newest` or a folder.
 
     Returns:
@@ -84,22 +88,27 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
         ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
             checkpoint to resume from, or the run asks for what cannot watch it.
     """
+    require_compatible(arguments, training_arguments)
     settle_stopping(arguments, training_arguments)
     check_reporters(training_arguments)
     folder = output_folder(training_arguments)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`output_dir` must be a folder, got the file {folder}")
+    if is_first_process():
+        _put_back_replaced_run(folder)
     resume = training_arguments.resume_from_checkpoint
     if resume is not None:
         return _checkpoint_to_resume(folder, resume)
-    if arguments.overwrite:
-        _remove_earlier_run(folder)
-    if folder.exists() and any(folder.iterdir()):
+    earlier_run = set(_list_run(folder)) if arguments.overwrite else set()
+    # The first process may have set the earlier run aside already.
+    if folder.exists() and not set(folder.iterdir()) <= {*earlier_run, folder / _REPLACED_RUN}:
         hint = "it holds files that no run wrote" if arguments.overwrite else "add --resume to go on with its run, "
         if not arguments.overwrite:
             hint += "--overwrite true to replace it, or choose another folder"
         raise ValueError(f"`output_dir` must be empty, got {folder}: {hint}")
     folder.mkdir(parents=True, exist_ok=True)
+    if is_first_process() and earlier_run:
+        _set_run_aside(folder)
     return None
 
 
@@ -126,6 +135,8 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     Args:
         folder: Output folder; it need not exist.
     """
+    if is_first_process():
+        _put_back_replaced_run(folder)
     file = folder / _METRICS_FILE
     if not file.is_file():
         return None
@@ -136,14 +147,46 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     return metrics
 
 
-def _remove_earlier_run(folder: Path) -> None:
-    """Removes the files that a run listed as its own, and its checkpoints."""
-    if not folder.is_dir():
-        return
-    for name in listed_files(folder):
-        _remove(folder / name)
+def _list_run(folder: Path) -> list[Path]:
+    """Returns everything in a folder that a run wrote, its list of files last."""
+    listed = [folder / name for name in listed_files(folder)]
+    return [*leftovers(folder), *list_checkpoints(folder), *(path for path in listed if os.path.lexists(path))]
+
+
+def _set_run_aside(folder: Path) -> None:
+    """Moves what a run wrote out of the way of the next one: a typo in the new recipe must not cost the old run."""
     remove_leftovers(folder)
-    remove_checkpoints(folder)
+    aside = folder / _REPLACED_RUN
+    aside.mkdir()
+    # The list of files goes last, and comes back first: a list aside belongs to a run that is aside as a whole.
+    for path in _list_run(folder):
+        os.replace(path, aside / path.name)
+
+
+def _put_back_replaced_run(folder: Path) -> None:
+    """Undoes `_set_run_aside`, also where it was cut off, and removes what has been written since."""
+    aside = folder / _REPLACED_RUN
+    if not aside.is_dir():
+        return
+    if (aside / MANIFEST).is_file():
+        for path in _list_run(folder):
+            _remove(path)
+        os.replace(aside / MANIFEST, folder / MANIFEST)
+    for path in aside.iterdir():
+        os.replace(path, folder / path.name)
+    aside.rmdir()
+
+
+def remove_replaced_run(folder: Path) -> None:
+    """Removes the run that another one replaces, once that begins to train.
+
+    Args:
+        folder: Output folder; where a run over folds or seeds has listed it as a part, what that replaces goes too.
+    """
+    is_part = folder.name in listed_files(folder.parent)
+    for place in (folder, folder.parent) if is_part else (folder,):
+        if (place / _REPLACED_RUN).is_dir():
+            remove_checkpoint(place / _REPLACED_RUN)
 
 
 def _remove(path: Path, *, only_folder: bool = False) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import SequenceStageArguments
 from kakehashi.training.console import notify
-from kakehashi.training.packing import Measure, pack_examples
+from kakehashi.training.packing import BUFFER_SIZE, Measure, pack_examples
 
 
 def pack_for_training(
@@ -53,15 +55,63 @@ def pack_for_training(
     return packed.rows
 
 
-def repeat_stream(examples: Dataset | IterableDataset) -> Dataset | IterableDataset:
-    """Returns a stream that begins anew at its end; other examples as they are.
+class EndlessStream(torch.utils.data.IterableDataset):
+    """Examples of a stream that begins anew at its end, each time in another order.
+
+        examples  a b c d    yields  c a d b | b c a d | …
 
     Trainer would count the passes of a stream whose length it does not know, and lose its place when it resumes.
 
     Args:
-        examples: Examples to train on.
+        examples: Shuffled examples.
     """
-    return examples.repeat(None) if isinstance(examples, IterableDataset) else examples
+
+    def __init__(self, examples: IterableDataset) -> None:
+        self._examples = examples
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yields the examples of one pass after the other."""
+        # A copy: the number of its pass would be one for all workers of the loader, each of which is at another.
+        examples = self._examples.with_format(None)
+        for number in itertools.count():
+            examples.set_epoch(number)
+            is_empty = True
+            for example in examples:
+                is_empty = False
+                yield example
+            # A worker of the loader for which no file is left has no examples.
+            if is_empty:
+                return
+
+
+def repeat_stream(
+    examples: Dataset | IterableDataset,
+    arguments: SequenceStageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+) -> Dataset | EndlessStream:
+    """Returns a shuffled stream that begins anew at its end; other examples, which Trainer shuffles, as they are.
+
+    Args:
+        examples: Examples to train on, or packed rows of them.
+        arguments: `packing`, which has shuffled a stream already.
+        training_arguments: `seed` decides the order.
+    """
+    if isinstance(examples, Dataset):
+        return examples
+    if not arguments.packing:
+        examples = examples.shuffle(training_arguments.seed, buffer_size=BUFFER_SIZE)
+    return EndlessStream(examples)
+
+
+def require_examples(examples: Dataset | IterableDataset) -> None:
+    """Raises a ValueError if there is nothing to train on.
+
+    Args:
+        examples: Tokenized examples; of a stream the first ones are read.
+    """
+    is_empty = not len(examples) if isinstance(examples, Dataset) else next(iter(examples), None) is None
+    if is_empty:
+        raise ValueError("`train_files` must give at least one example, got none")
 
 
 def require_packable(arguments: SequenceStageArguments, config: PreTrainedConfig) -> None:

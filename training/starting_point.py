@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -
         tokenizer: Gives a new model its vocabulary and special ids; has to fit a given one.
 
     Raises:
-        ValueError: If neither or both of `model` and `preset` are given, or the vocabularies differ.
+        ValueError: If neither or both of `model` and `preset` are given, an override is no field of the
+            configuration, or the vocabularies differ.
     """
     if (arguments.model is None) == (arguments.preset is None):
         got = "both" if arguments.model else "neither"
@@ -65,7 +67,8 @@ def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -
     assert arguments.model is not None
     _require_folder(arguments.model, "model", "config.json")
     with _readable_configuration():
-        config = AutoConfig.from_pretrained(arguments.model, **overrides)
+        config, unknown = AutoConfig.from_pretrained(arguments.model, return_unused_kwargs=True, **overrides)
+    _require_fields(unknown, config)
     require_same_vocabulary(config, tokenizer, arguments.model)
     return config
 
@@ -81,15 +84,22 @@ def new_config(preset: str, overrides: dict[str, Any], tokenizer: PreTrainedToke
     Raises:
         ValueError: If an override is no field of the configuration, or the preset is unknown.
     """
-    known = KakehashiConfig().to_dict()
-    for name in overrides:
-        if name not in known:
-            raise ValueError(f"`config_overrides` must hold fields of KakehashiConfig, got {name!r}")
+    default = KakehashiConfig()
+    _require_fields([name for name in overrides if name not in default.to_dict()], default)
     ids = {name: getattr(tokenizer, name) for name in (*_SPECIAL_IDS, "mask_token_id")}
     with _readable_configuration():
         return KakehashiConfig.preset(
             preset,
             **{"vocab_size": len(tokenizer), **ids, "decoder_start_token_id": tokenizer.bos_token_id, **overrides},
+        )
+
+
+def _require_fields(unknown: Iterable[str], config: PreTrainedConfig) -> None:
+    """Raises a ValueError for the first name that no field of the configuration has."""
+    for name in unknown:
+        nearest = difflib.get_close_matches(str(name), config.to_dict(), n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"`config_overrides` must hold fields of {type(config).__name__}, got {name!r}; did you mean `{nearest}`?"
         )
 
 

@@ -18,6 +18,7 @@ from kakehashi.training.attention import set_attention
 from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.freezing import freeze_parts
+from kakehashi.training.lora import add_adapter
 from kakehashi.training.optimizer import muon_adamw
 from kakehashi.training.throughput import count_batch
 
@@ -51,7 +52,7 @@ def time_steps(
     batches: Sequence[dict[str, torch.Tensor]],
     max_seconds: float = 20.0,
 ) -> TimedSteps:
-    """Trains a new model for a few steps and forgets it.
+    """Trains a new model, or adapters on it, for a few steps and forgets it.
 
     Args:
         auto_class: Auto class of the head.
@@ -63,9 +64,11 @@ def time_steps(
     """
     device = training_arguments.device
     with torch.random.fork_rng(devices=[]):
-        model = auto_class.from_config(config).to(device).train()
+        plain = auto_class.from_config(config)
+        set_attention(plain, arguments, training_arguments)
+        model: Any = add_adapter(plain, arguments)
+        model.to(device).train()
         freeze_parts(model, arguments)
-        set_attention(model, arguments, training_arguments)
         if arguments.compile_layers:
             draw_like_eager(device)
             compile_layers(model)

@@ -45,6 +45,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         training_seconds: float = 0.0,
         num_slots_seen: int = 0,
         model_flops: float = 0.0,
+        run_seconds: float = 0.0,
     ) -> None:
         self.num_tokens_seen = num_tokens_seen
         self.training_seconds = training_seconds
@@ -53,7 +54,8 @@ class TokenCounter(TrainerCallback, ExportableState):
         # Of this process since the last step, and of all processes since the last look.
         self._unread: torch.Tensor | None = None
         self._summed: torch.Tensor | None = None
-        self._mark = 0.0
+        self._mark = self._begin = 0.0
+        self._before_seconds = run_seconds
         self._logged = self.state()["args"]
         self._hook: Any = None
         # Those of forward and backward pass.
@@ -64,8 +66,13 @@ class TokenCounter(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Returns what a checkpoint keeps of the counts."""
         self._read()
-        names = ("num_tokens_seen", "training_seconds", "num_slots_seen", "model_flops")
+        names = ("num_tokens_seen", "training_seconds", "num_slots_seen", "model_flops", "run_seconds")
         return {"args": {name: getattr(self, name) for name in names}, "attributes": {}}
+
+    @property
+    def run_seconds(self) -> float:
+        """Time from the first step to the last one, its validation and its checkpoint, resumptions included."""
+        return self._before_seconds + self._mark - self._begin
 
     @property
     def tokens_per_second(self) -> float:
@@ -122,6 +129,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         self.training_seconds = saved.get("training_seconds", 0.0)
         self.num_slots_seen = saved.get("num_slots_seen", 0)
         self.model_flops = saved.get("model_flops", 0.0)
+        self._before_seconds = saved.get("run_seconds", 0.0)
         self._logged = self.state()["args"]
         model: PreTrainedModel = kwargs["model"]
         self._costs = ModelFlops.of_model(model).with_backward(model)
@@ -131,6 +139,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         count = torch.compiler.disable(self._count) if args.torch_compile else self._count
         self._hook = model.register_forward_pre_hook(count, with_kwargs=True)
         self.leave_out()
+        self._begin = self._mark
 
     def leave_out(self) -> None:
         """Leaves the time since the last step out of the rates; for whoever did something else than training."""

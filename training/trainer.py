@@ -110,19 +110,45 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
             self.args.lr_scheduler_kwargs = schedule_settings(self.args, num_training_steps)
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Takes up optimizer and schedule, and says so where the recipe's learning rate is another one by now."""
+        wanted = _base_rates(self.lr_scheduler)
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if _base_rates(self.lr_scheduler) != wanted:
+            notify(
+                f"`learning_rate` {self.args.learning_rate} is not taken: the schedule of {checkpoint} goes on; a "
+                "changed rate needs a fresh start, with --overwrite true in place of --resume"
+            )
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Trains an epoch, unless the checkpoint was the last one: Trainer would take one step too many."""
-        if self.state.global_step < self.state.max_steps:
+        if self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
+
+    def mean_loss(self) -> float | None:
+        """Returns the mean training loss over all steps; of those before a resumption, what was logged counts.
+
+        None if there were no others and none was logged.
+        """
+        history, resumed_at = self.state.log_history, self._initial_global_step
+        own_steps = self.state.global_step - resumed_at
+        own = next(entry["train_loss"] for entry in reversed(history) if "train_loss" in entry)
+        logged = [entry for entry in history if "loss" in entry and entry["step"] <= resumed_at]
+        if not logged:
+            return own if own_steps else None
+        before = np.average([entry["loss"] for entry in logged], weights=np.diff([0, *(e["step"] for e in logged)]))
+        return float(np.average([before, own], weights=[resumed_at, own_steps]))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validates, drawing the same random numbers each time and giving training's back afterwards.
 
         Where memory runs out, it validates again with half the batch: nothing else depends on that.
         """
+        # Seeding reaches the accelerator too.
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
         while True:
             try:
-                with torch.random.fork_rng(devices=[]):
+                with torch.random.fork_rng(devices=devices):
                     torch.manual_seed(self.args.seed)
                     return super().evaluate(*args, **kwargs)
             except RuntimeError as error:
@@ -132,3 +158,9 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
             self.args.per_device_eval_batch_size = size // 2
             clear_device_cache(garbage_collection=True)
             notify(f"out of memory while validating; going on with `per_device_eval_batch_size` {size // 2}")
+
+
+def _base_rates(scheduler: Any) -> list[float] | None:
+    """Returns the learning rates that a schedule multiplies, None if it is one without."""
+    rates = getattr(scheduler, "base_lrs", None)
+    return None if rates is None else [float(rate) for rate in rates]

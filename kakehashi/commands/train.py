@@ -1,4 +1,7 @@
-"""The commands that train: `pretrain`, `instruct` and `classify`, each a recipe and whatever overrides it."""
+"""The commands that train: `pretrain`, `instruct` and `classify`, each a recipe and whatever overrides it.
+
+`kakehashi recipes keys STAGE` lists what may stand in the recipe and override it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ Recipe = Annotated[
     str,
     typer.Argument(
         help="A recipe file, or the name of a shipped one (kakehashi recipes list). "
-        "Any of its keys may follow as --key value.",
+        "Any of its keys may follow as --key value (kakehashi recipes keys STAGE).",
         metavar="RECIPE",
     ),
 ]
