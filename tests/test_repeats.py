@@ -42,6 +42,7 @@ def test_every_row_is_tested_on_once_and_every_fold_has_its_share_of_each_label(
 def test_other_labels_are_folded_without_shares():
     rows = Dataset.from_dict({"text": ["x"] * 4, "label": [0.1, 0.2, 0.3, 0.4]})
     parts = parts_of(Splits(rows, None, None), folds=2)
+    assert all(part.splits.rows_as_read is rows for part in parts)
     assert sorted(label for part in parts for label in part.splits.test["label"]) == [0.1, 0.2, 0.3, 0.4]
 
 

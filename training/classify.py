@@ -84,7 +84,7 @@ def train_classifier(
         splits = splits or load_splits(arguments, training_arguments.seed)
         columns = [arguments.text_column, arguments.label_column]
         require_columns(splits.train, columns, arguments.train_files or [])
-        problem_type = find_problem_type(splits.train, arguments.label_column)
+        problem_type = find_problem_type(splits.rows_as_read, arguments.label_column)
         require_known_metric(training_arguments, problem_type)
         if names is None:
             names = find_class_names(splits.rows_as_read, arguments.label_column)

@@ -211,7 +211,7 @@ def _cut_folds(splits: Splits, arguments: ClassifyArguments, seed: int) -> Itera
     if told:
         notify(f"some labels have fewer rows than there are folds ({count}); not every fold is tested on them")
     for number, (train, test) in enumerate(folds, 1):
-        part = dataclasses.replace(splits, train=rows.select(train), test=rows.select(test))
+        part = Splits(rows.select(train), splits.validation, rows.select(test), splits.rows_as_read)
         yield Part(f"fold-{number}", seed, part)
 
 
@@ -230,7 +230,7 @@ def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number:
         raise ValueError(
             f"`shots` must leave rows to test on, or `test_files` be given, got {shots} of {len(rows)} rows"
         )
-    part = dataclasses.replace(splits, train=rows.select(train), test=test)
+    part = Splits(rows.select(train), splits.validation, test, splits.rows_as_read)
     return Part(f"seed-{number}", seed + number - 1, part)
 
 

@@ -18,13 +18,13 @@ class Splits:
         train: Rows to learn from; a stream where the recipe says `streaming`.
         validation: Rows to validate on; None for none.
         test: Rows for one final test; None for none.
-        whole: What `validation_split` divided into the first two; None where it did not.
+        whole: What was divided into these; None where nothing was.
     """
 
     train: Dataset | IterableDataset
     validation: Dataset | None
     test: Dataset | None
-    whole: Dataset | None = None
+    whole: Dataset | IterableDataset | None = None
 
     @property
     def rows_as_read(self) -> Dataset | IterableDataset:
