@@ -67,6 +67,17 @@ def seed():
         random.seed(0)
 
 
+@pytest.fixture
+def verbosity():
+    """Lets the libraries speak again after a command that silenced them."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    yield
+    logging.set_verbosity(before)
+    logging.enable_progress_bar()
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Refuses connections that leave this machine: a test must pass without a network."""

@@ -3,18 +3,10 @@
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
-from transformers.utils import logging
 
 from kakehashi import cli
 
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("verbosity")
 
 
 def test_it_says_how_near_the_models_are_and_the_folder_answers(tiny_model_dir, tiny_tokenizer, tmp_path, capsys):

@@ -1,22 +1,14 @@
 """`kakehashi classify-text`: a label, a tab and a probability for each text."""
 
 import pytest
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
 from kakehashi.modeling import KakehashiForSequenceClassification
 
+pytestmark = pytest.mark.usefixtures("verbosity")
+
 LABELS = {0: "animal", 1: "food", 2: "place"}
-
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
 
 
 @pytest.fixture

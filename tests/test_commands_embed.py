@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
@@ -12,16 +11,9 @@ from kakehashi.commands import embed
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForSequenceClassification
 from kakehashi.training import embedding, inference
 
+pytestmark = pytest.mark.usefixtures("verbosity")
+
 TEXTS = ["I love cats.", "I love dogs.", "彼女は公園で本を読みます。"]
-
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
 
 
 def run(*arguments, stdin=None):

@@ -5,7 +5,6 @@ import json
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
@@ -13,16 +12,9 @@ from kakehashi.modeling import KakehashiForMaskedLM, KakehashiForSequenceClassif
 from kakehashi.training import evaluation, evaluations
 from kakehashi.training.evaluations import read_measurements
 
+pytestmark = pytest.mark.usefixtures("verbosity")
+
 LABELS = {0: "animal", 1: "food"}
-
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
 
 
 @pytest.fixture

@@ -3,21 +3,13 @@
 import json
 
 import pytest
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
 
+pytestmark = pytest.mark.usefixtures("verbosity")
+
 pytest.importorskip("ctranslate2")
-
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
 
 
 def run(*arguments, stdin=None):

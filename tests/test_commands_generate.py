@@ -1,21 +1,13 @@
 """`kakehashi generate` and `kakehashi translate`, from the command line to the printed line."""
 
 import pytest
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
 from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training import inference
 
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
+pytestmark = pytest.mark.usefixtures("verbosity")
 
 
 @pytest.fixture

@@ -10,25 +10,17 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import SpaceCard, constants
-from transformers.utils import logging
 from typer.testing import CliRunner
 
 from kakehashi import cli
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForSequenceClassification
 from kakehashi.training.space.folder import GRADIO_VERSION, page_requirements, space_name
 
+pytestmark = pytest.mark.usefixtures("verbosity")
+
 ROOT = Path(__file__).resolve().parent.parent
 # The names that the Hub knows for the colours of a Space.
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-
-
-@pytest.fixture(autouse=True)
-def verbosity():
-    """Lets the libraries speak again after a command that silenced them."""
-    before = logging.get_verbosity()
-    yield
-    logging.set_verbosity(before)
-    logging.enable_progress_bar()
 
 
 @pytest.fixture

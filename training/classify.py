@@ -94,7 +94,7 @@ def train_classifier(
         config = load_config(arguments, tokenizer)
         name_classes(config, names, problem_type)
         if arguments.r_drop_alpha:
-            require_dropout(config, arguments.lora_dropout if arguments.lora_rank else 0.0)
+            require_dropout(config, arguments.lora_dropout)
 
         # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
         tokenize = partial(_tokenize, tokenizer, arguments, names, problem_type)

@@ -189,7 +189,7 @@ def _preview_classify(
     )
     collate: Any = ClassificationCollator(tokenizer)
     if arguments.r_drop_alpha:
-        require_dropout(config, arguments.lora_dropout if arguments.lora_rank else 0.0)
+        require_dropout(config, arguments.lora_dropout)
         collate = TwiceCollator(collate)
     return Preview(
         AutoModelForSequenceClassification,

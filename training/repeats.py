@@ -33,7 +33,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from transformers import Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import DEFAULT_SEEDS, ClassifyArguments
-from kakehashi.training.checkpoints import leftovers, list_checkpoints, remove_leftovers
+from kakehashi.training.checkpoints import list_checkpoints, remove_leftovers
 from kakehashi.training.console import notify
 from kakehashi.training.documents import require_columns
 from kakehashi.training.early_stopping import settle_stopping
@@ -43,6 +43,7 @@ from kakehashi.training.run_files import claim_file, listed_files, put_file
 from kakehashi.training.run_folder import (
     RESUME_NEWEST,
     finished_metrics,
+    holds_only_remains,
     no_empty_folder_left,
     open_run_folder,
     output_folder,
@@ -141,8 +142,7 @@ def _open_to_resume(folder: Path) -> None:
     Raises:
         ValueError: If it holds neither parts nor what a run leaves that is killed before the first one.
     """
-    written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
-    if not (folder / _RECIPE_FILE).is_file() and not (folder.is_dir() and set(folder.iterdir()) <= written):
+    if not (folder / _RECIPE_FILE).is_file() and not holds_only_remains(folder):
         raise ValueError(f"`--resume` needs the parts of an earlier run in `output_dir`, got none in {folder}")
     remove_leftovers(folder)
 

@@ -116,8 +116,7 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     """Returns the checkpoint that `resume_from_checkpoint` means; None where a run was cut off before its first."""
     if resume == RESUME_NEWEST:
         checkpoint = newest_checkpoint(folder)
-        written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
-        if checkpoint is None and not (folder.is_dir() and set(folder.iterdir()) <= written):
+        if checkpoint is None and not holds_only_remains(folder):
             raise ValueError(f"`--resume` needs a checkpoint in `output_dir`, got none in {folder}")
         if checkpoint is None:
             notify(f"no checkpoint in {folder} yet; starting from the beginning")
@@ -127,6 +126,16 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     if damage is not None:
         raise ValueError(f"`resume_from_checkpoint` must be a complete checkpoint, got {resume}: {damage}")
     return Path(resume)
+
+
+def holds_only_remains(folder: Path) -> bool:
+    """Returns whether a folder holds nothing but what a run leaves that is killed before it has anything to keep.
+
+    Args:
+        folder: Output folder; it need not exist.
+    """
+    written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
+    return folder.is_dir() and set(folder.iterdir()) <= written
 
 
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
