@@ -177,6 +177,21 @@ def test_r_drop_of_a_model_that_drops_nothing_is_refused(recipe):
             run(recipe, r_drop_alpha=alpha)
 
 
+def test_hidden_tokens_are_those_of_training_alone(recipe):
+    keys = {"overwrite": True, "logging_steps": 1, "max_steps": 1, "learning_rate": 0.0}
+    plain, hidden, other = (
+        run(recipe, **keys, mask_probability=share, seed=seed) for share, seed in ((0, 0), (0.9, 0), (0.9, 1))
+    )
+    losses = [metrics["train_loss"] for metrics in (plain, hidden, other)]
+    assert len(set(losses)) == 3
+    assert plain["eval_loss"] == hidden["eval_loss"]
+    # Answers differ by what is hidden, so that no dropout is needed.
+    assert run(recipe, **keys, mask_probability=0.9, r_drop_alpha=100)["train_loss"] > hidden["train_loss"]
+    for share in (-0.1, 1, float("nan")):
+        with pytest.raises(ValueError, match="`mask_probability` must be at least 0 and below 1, got"):
+            run(recipe, mask_probability=share)
+
+
 def test_the_best_model_is_chosen_by_a_number_the_labels_give(recipe):
     with pytest.raises(ValueError, match="`metric_for_best_model` must be one of loss, accuracy, macro_f1 for single"):
         run(recipe, metric_for_best_model="mse")

@@ -21,8 +21,10 @@ from kakehashi.training.collators import (
     DenoisingCollator,
     MaskedLMCollator,
     Seq2SeqCollator,
+    TwiceCollator,
 )
 from kakehashi.training.mixture import denoising_tasks
+from kakehashi.training.r_drop import SeeTwice
 
 PAD, BOS, EOS = 0, 1, 2
 PAIRS = [
@@ -161,6 +163,8 @@ def test_masking_needs_a_mask_token():
     tokenizer = type("NoMask", (), {"mask_token_id": None})()
     with pytest.raises(ValueError, match="needs a tokenizer with a mask token"):
         MaskedLMCollator(tokenizer)
+    with pytest.raises(ValueError, match="`mask_probability` needs a tokenizer with a mask token"):
+        ClassificationCollator(tokenizer, mask_probability=0.1)
 
 
 @pytest.mark.parametrize("labels", [[2, 0], [0.5, -1.0], [[1.0, 0.0], [0.0, 0.0]]])
@@ -171,6 +175,57 @@ def test_texts_are_padded_as_transformers_pads_them(tiny_tokenizer, labels, mult
     batch = ClassificationCollator(tiny_tokenizer, multiple)(examples)
     theirs = DataCollatorWithPadding(tiny_tokenizer, pad_to_multiple_of=multiple)(examples)
     assert same(batch, dict(theirs)) and batch["labels"].dtype == theirs["labels"].dtype
+
+
+def train_classifier_on_hidden_tokens(tokenizer, documents, callbacks, tmp_path):
+    """Returns the batches of validation, and those of each of two epochs."""
+    batches = []
+    examples = [{"input_ids": [*document["input_ids"], EOS], "labels": 0} for document in documents]
+    model = torch.nn.Linear(1, 1)
+
+    def forward(**batch):
+        batches.append((model.training, batch))
+        return {"loss": model.weight.sum(), "logits": torch.zeros(len(batch["labels"]), 1)}
+
+    model.forward = forward
+    arguments = TrainingArguments(
+        str(tmp_path), num_train_epochs=2, per_device_train_batch_size=len(examples), eval_strategy="epoch",
+        per_device_eval_batch_size=len(examples), save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True,
+        remove_unused_columns=False,
+    )  # fmt: skip
+    collator = ClassificationCollator(tokenizer, mask_probability=0.3, seed=1)
+    Trainer(model, arguments, collator, examples, examples, callbacks=callbacks).train()
+    return [batch for training, batch in batches if not training], [batch for training, batch in batches if training]
+
+
+@pytest.mark.parametrize("is_twice", [False, True])
+def test_texts_lose_other_tokens_in_each_epoch_and_view_but_none_in_validation(tiny_tokenizer, is_twice, tmp_path):
+    documents = make_documents(50)
+    callbacks = [CollateByEpoch(), SeeTwice()] if is_twice else [CollateByEpoch()]
+    (valid, _), (first, second) = train_classifier_on_hidden_tokens(tiny_tokenizer, documents, callbacks, tmp_path)
+    mask = tiny_tokenizer.mask_token_id
+    assert not (valid["input_ids"] == mask).any() and len(valid["labels"]) == 50
+    views = [batch["input_ids"][start::2] for batch in (first, second) for start in (0, 1)] if is_twice else [
+        first["input_ids"], second["input_ids"]
+    ]  # fmt: skip
+    whole = {tuple(row.tolist()) for row in valid["input_ids"]}
+    for view in views:
+        assert 0.25 < (view == mask).sum() / (view > EOS).sum() < 0.35
+        assert (view == EOS).sum() == len(view)
+        assert not whole & {tuple(row.tolist()) for row in view}
+    if is_twice:
+        assert all(len(view) == 50 for view in views)
+        assert not torch.equal(views[0], views[1])
+    again = train_classifier_on_hidden_tokens(tiny_tokenizer, documents, callbacks, tmp_path)[1]
+    assert same(again[0], first) and same(again[1], second)
+    assert (first["input_ids"] == mask).sum() != (second["input_ids"] == mask).sum()
+
+
+def test_twice_is_each_example_and_itself(tiny_tokenizer):
+    examples = [{"input_ids": [100, EOS], "labels": 1}, {"input_ids": [EOS], "labels": 0}]
+    batch = TwiceCollator(ClassificationCollator(tiny_tokenizer))(examples)
+    assert batch["input_ids"].tolist() == [[100, EOS], [100, EOS], [EOS, PAD], [EOS, PAD]]
+    assert batch["labels"].tolist() == [1, 1, 0, 0]
 
 
 PACKED_PAIRS = [

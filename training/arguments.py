@@ -310,6 +310,9 @@ class ClassifyArguments(StageArguments):
             "or a mapping of labels to weights; absent ones weigh 1."
         },
     )
+    mask_probability: float = field(
+        default=0.0, metadata={"help": "Share of the tokens of a training text that are hidden, anew in each epoch."}
+    )
     r_drop_alpha: float = field(
         default=0.0,
         metadata={
@@ -342,6 +345,7 @@ class ClassifyArguments(StageArguments):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
+        _fraction(self.mask_probability, "mask_probability", upper_included=False)
         if not 0 <= self.r_drop_alpha < math.inf:
             raise ValueError(f"`r_drop_alpha` must be a number from 0 on, got {self.r_drop_alpha}")
         if self.class_weights in (None, BALANCED):

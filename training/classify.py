@@ -93,7 +93,7 @@ def train_classifier(
         tokenizer = load_tokenizer(arguments)
         config = load_config(arguments, tokenizer)
         name_classes(config, names, problem_type)
-        if arguments.r_drop_alpha:
+        if arguments.r_drop_alpha and not arguments.mask_probability:
             require_dropout(config, arguments.lora_dropout)
 
         # 4. Rows to ids, all of them before any training: a label that only the test rows have is told now.
@@ -118,7 +118,9 @@ def train_classifier(
         train_dataset=train_dataset,
         validation_dataset=validation_dataset,
         test_dataset=test_dataset,
-        data_collator=ClassificationCollator(tokenizer),
+        data_collator=ClassificationCollator(
+            tokenizer, mask_probability=arguments.mask_probability, seed=training_arguments.seed
+        ),
         compute_metrics=make_compute_metrics(problem_type),
         compute_loss_func=_make_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )

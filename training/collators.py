@@ -6,6 +6,7 @@
     CausalLMCollator       input_ids (document, no specials) input_ids, attention_mask, labels
     MaskedLMCollator       input_ids (document, no specials) input_ids, attention_mask, labels
     ClassificationCollator input_ids, labels (of the text)   input_ids, attention_mask, labels
+    TwiceCollator          as another collator takes them    what it makes of each example twice
 
 Packed rows (`pack_examples`) go through the first four, too: their batches hold `segment_ids`, and
 `decoder_segment_ids` where there is a decoder input, in place of `attention_mask`.
@@ -254,10 +255,7 @@ class MaskedLMCollator:
 
     def __post_init__(self) -> None:
         """Lists the tokens that may be hidden or put in."""
-        if self.tokenizer.mask_token_id is None:
-            raise ValueError("Masked language modelling needs a tokenizer with a mask token, but it has none.")
-        special = np.array(sorted(self.tokenizer.added_tokens_decoder), dtype=np.int64)
-        self._regular_token_ids = np.setdiff1d(np.arange(len(self.tokenizer)), special)
+        self._regular_token_ids = _find_regular_token_ids(self.tokenizer, "Masked language modelling")
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Returns a padded batch.
@@ -288,13 +286,32 @@ class ClassificationCollator:
 
     `transformers.DataCollatorWithPadding` gives the same tensors (a test holds this), but takes the texts one by one.
 
+    In training each token may be hidden, so that no text can be told by the same few words in every epoch:
+
+        input_ids  I  <mask> cats </s>
+
     Attributes:
-        tokenizer: Names the padding.
+        tokenizer: Names the special tokens.
         pad_to_multiple_of: As for `Seq2SeqCollator`.
+        mask_probability: Probability with which each token that is not special is hidden in training.
+        seed: Another seed hides other tokens.
+        epoch: Another epoch hides other tokens; None, as in validation, hides none.
+
+    Raises:
+        ValueError: Tokens are to be hidden, and the tokenizer has no mask token.
     """
 
     tokenizer: PreTrainedTokenizerBase
     pad_to_multiple_of: int | None = None
+    mask_probability: float = 0.0
+    seed: int = 0
+    epoch: int | None = None
+    _regular_token_ids: Ids = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Lists the tokens that may be hidden."""
+        if self.mask_probability:
+            self._regular_token_ids = _find_regular_token_ids(self.tokenizer, "`mask_probability`")
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Returns a padded batch.
@@ -307,10 +324,33 @@ class ClassificationCollator:
             shape (batch, num_labels).
         """
         pieces, counts = _pieces(examples, "input_ids"), _count_pieces(examples)
+        if self.mask_probability and self.epoch is not None:
+            pieces = self._hide_tokens(pieces, self.epoch)
         return {
             **_join_inputs(pieces, counts, self.tokenizer, self.pad_to_multiple_of, is_packed=False),
             "labels": torch.tensor([example["labels"] for example in examples]),
         }
+
+    def _hide_tokens(self, pieces: Sequences, epoch: int) -> Sequences:
+        generator = _seed_generator(pieces, self.seed, epoch)
+        is_hidden = generator.random(len(pieces.ids)) < self.mask_probability
+        is_hidden &= np.isin(pieces.ids, self._regular_token_ids, kind="table")
+        return Sequences(np.where(is_hidden, self.tokenizer.mask_token_id, pieces.ids), pieces.lengths)
+
+
+@dataclass
+class TwiceCollator:
+    """Makes a batch in which each example is followed by itself, see `r_drop.py`.
+
+    Attributes:
+        collate: Makes a batch of examples.
+    """
+
+    collate: Callable[[Sequence[Any]], Any]
+
+    def __call__(self, examples: Sequence[Any]) -> Any:
+        """Returns a batch of twice as many rows as there are examples."""
+        return self.collate([example for example in examples for _ in range(2)])
 
 
 def replace_collator(train_dataloader: Any, change: Callable[[Any], Any]) -> None:
@@ -340,15 +380,25 @@ class CollateByEpoch(TrainerCallback):
         train_dataloader: DataLoader | None = None,
         **kwargs: Any,
     ) -> None:
-        """Replaces the collator of the training loader; the one for validation stays at epoch 0."""
+        """Replaces the collator of the training loader; the one for validation stays as it was made."""
 
         def change(collator: Any) -> Any:
-            if not isinstance(collator, (DenoisingCollator, MaskedLMCollator)):
+            if isinstance(collator, TwiceCollator):
+                return TwiceCollator(change(collator.collate))
+            if not isinstance(collator, (DenoisingCollator, MaskedLMCollator, ClassificationCollator)):
                 return collator
             # A resumed run begins in the middle of an epoch, such as 1.5.
             return dataclasses.replace(collator, epoch=int(state.epoch or 0))
 
         replace_collator(train_dataloader, change)
+
+
+def _find_regular_token_ids(tokenizer: PreTrainedTokenizerBase, purpose: str) -> Ids:
+    """Returns the ids of a vocabulary that are not special, ascending, if it has a mask to hide them behind."""
+    if tokenizer.mask_token_id is None:
+        raise ValueError(f"{purpose} needs a tokenizer with a mask token, but it has none.")
+    special = np.array(sorted(tokenizer.added_tokens_decoder), dtype=np.int64)
+    return np.setdiff1d(np.arange(len(tokenizer)), special)
 
 
 def _seed_generator(pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:

@@ -25,7 +25,7 @@ from transformers import (
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
 from kakehashi.training.classify import name_classes
-from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator
+from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator, TwiceCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_classification, tokenize_documents, tokenize_instructions
 from kakehashi.training.instruct import instruction_columns, pack_conversations
@@ -41,7 +41,7 @@ from kakehashi.training.pretrain import (
     pack_pieces,
     require_sentinels,
 )
-from kakehashi.training.r_drop import TwiceCollator, require_dropout
+from kakehashi.training.r_drop import require_dropout
 from kakehashi.training.sequence_stage import require_examples, require_packable
 from kakehashi.training.trainer import LengthGroupedSampler, example_lengths
 
@@ -187,9 +187,10 @@ def _preview_classify(
         max_length=arguments.max_length,
         keep_lengths=True,
     )
-    collate: Any = ClassificationCollator(tokenizer)
+    collate: Any = ClassificationCollator(tokenizer, mask_probability=arguments.mask_probability)
     if arguments.r_drop_alpha:
-        require_dropout(config, arguments.lora_dropout)
+        if not arguments.mask_probability:
+            require_dropout(config, arguments.lora_dropout)
         collate = TwiceCollator(collate)
     return Preview(
         AutoModelForSequenceClassification,

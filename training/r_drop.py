@@ -1,8 +1,10 @@
-"""R-Drop: a classifier sees each text twice, under two draws of dropout, and learns to answer the same.
+"""R-Drop: a classifier sees each text twice, under two draws of chance, and learns to answer the same.
 
     text          I love cats </s>
     first view    I love cats </s>      answers  .7 .2 .1    cross entropy of each view with the label
     second view   I love cats </s>               .6 .3 .1    + `r_drop_alpha` x how far the answers are apart
+
+Chance is dropout, and which tokens are hidden (`mask_probability`).
 
 `SeeTwice` lets training batches hold each text twice, `disagreement` says how far the answers are apart, and
 `ClassificationLoss` adds it to the loss.
@@ -13,8 +15,6 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,22 +22,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kakehashi.training.collators import replace_collator
-
-
-@dataclass
-class TwiceCollator:
-    """Makes a batch in which each example is followed by itself.
-
-    Attributes:
-        collate: Makes a batch of examples.
-    """
-
-    collate: Callable[[Sequence[Any]], Any]
-
-    def __call__(self, examples: Sequence[Any]) -> Any:
-        """Returns a batch of twice as many rows as there are examples."""
-        return self.collate([example for example in examples for _ in range(2)])
+from kakehashi.training.collators import TwiceCollator, replace_collator
 
 
 class SeeTwice(TrainerCallback):
@@ -93,5 +78,5 @@ def require_dropout(config: PreTrainedConfig, lora_dropout: float = 0.0) -> None
     if not any(isinstance(share, (int, float)) and share > 0 for share in [*shares, lora_dropout]):
         raise ValueError(
             "`r_drop_alpha` compares two answers that differ by dropout, so the model must have some, got none: "
-            "add `config_overrides: {dropout: 0.1}`"
+            "add `config_overrides: {dropout: 0.1}` or `mask_probability: 0.15`"
         )
