@@ -9,6 +9,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training.averaging import average_models, cosine_of_weights
+from kakehashi.training.finished_run import is_finished_run
+from kakehashi.training.publish import folder as publishing
 
 
 @pytest.fixture
@@ -99,6 +101,31 @@ def test_the_cosine_is_that_of_all_weights_as_one_vector(changed, tiny_model_dir
 def test_dropout_may_differ(changed, tiny_model_dir, tmp_path):
     average_models([tiny_model_dir, changed("wet", dropout=0.3)], tmp_path / "mean")
     assert json.loads((tmp_path / "mean" / "config.json").read_text()).get("dropout", 0.0) == 0.0
+
+
+def test_the_mean_of_runs_can_be_published_and_tells_of_them_all(finish_run, tmp_path, monkeypatch):
+    first = finish_run(KakehashiForSequenceClassification, "classify", num_labels=3)
+    second = shutil.copytree(first, tmp_path / "second-model")
+    average_models([first, second], tmp_path / "mean")
+    metrics = json.loads((tmp_path / "mean" / "metrics.json").read_text())
+    assert metrics == {"averaged_runs": ["first-model", "second-model"], "train_runtime": 2 * 3725.2}
+    monkeypatch.setattr(publishing, "compare_as_stranger", lambda model, folder: {})
+    publishing.assemble_folder(tmp_path / "mean", "user/mean", tmp_path / "hub", license="apache-2.0")
+    card = (tmp_path / "hub" / "README.md").read_text("utf-8")
+    assert (
+        "It took 2 h 4 min 10 s. The weights are the mean of those of the runs `first-model`, `second-model`" in card
+    )
+
+
+def test_the_mean_of_runs_on_other_data_is_a_model_but_no_run(finish_run, tmp_path, capsys):
+    first = finish_run()
+    second = shutil.copytree(first, tmp_path / "second-model")
+    recipe = (second / "recipe.yaml").read_text()
+    (second / "recipe.yaml").write_text(recipe + "data_license: cc-by-4.0\n")
+    average_models([first, second], tmp_path / "mean")
+    told = " ".join(capsys.readouterr().err.split())
+    assert 'the mean cannot be published: its runs differ in `data_license`, "cc-by-4.0" and null' in told
+    assert not is_finished_run(tmp_path / "mean") and (tmp_path / "mean" / "model.safetensors").is_file()
 
 
 def test_one_model_is_refused(tiny_model_dir, tmp_path):

@@ -12,7 +12,9 @@ Source: Wortsman et al., "Model soups", 2022, the uniform one. Theirs are of one
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.console import notify
 from kakehashi.training.export.folder import filled_at_once
+from kakehashi.training.finished_run import FinishedRun, is_finished_run, read_finished_run
 from kakehashi.training.inference import load_for_export
 
 NEAR: Final = 0.9
@@ -35,12 +38,17 @@ _MAY_DIFFER = {
     *("dtype", "transformers_version", "_name_or_path", "auto_map", "use_cache"),
 }
 
+# What the card of a mean says of its data must hold for each run.
+_SAME_ON_A_CARD = ("train_files", "license", "language", "datasets", "data_revision", "data_license")
+
 
 def average_models(models: Sequence[str | Path], output_dir: Path) -> dict[str, float]:
     """Writes the mean of the weights of several models as a model folder of its own.
 
     The mean is computed in float32 and stored in the number format of the first model, whose configuration and
-    tokenizer go along. Memory holds three models at a time, however many there are.
+    tokenizer go along. Memory holds three models at a time, however many there are. Where all are folders of finished
+    runs on the same data, the mean has the files of a finished run as well and can be published: recipe and versions
+    of the first run, and in `metrics.json` which runs they were, their time and their tokens together.
 
     Args:
         models: Folders or Hub ids of models with the same configuration and vocabulary, at least two.
@@ -74,6 +82,8 @@ def average_models(models: Sequence[str | Path], output_dir: Path) -> dict[str, 
         mean: Any = average.module
         mean.to(dtype).save_pretrained(aside)
         save_tokenizer(tokenizer, aside)
+        if all(is_finished_run(name) for name in models):
+            _leave_run_files([read_finished_run(name) for name in models], aside)
     for name, cosine in cosines.items():
         if cosine < NEAR:
             notify(
@@ -92,6 +102,22 @@ def cosine_of_weights(first: PreTrainedModel, second: PreTrainedModel) -> float:
     product = sum(float(torch.sum(one * other)) for one, other in pairs)
     norms = [math.sqrt(sum(float(torch.sum(pair[side] ** 2)) for pair in pairs)) for side in (0, 1)]
     return product / (norms[0] * norms[1])
+
+
+def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
+    """Writes the files that a card is filled from, if one card can tell of all runs."""
+    for key in _SAME_ON_A_CARD:
+        values = {json.dumps(run.recipe.get(key)) for run in runs}
+        if len(values) > 1:
+            notify(f"the mean cannot be published: its runs differ in `{key}`, {' and '.join(sorted(values))}")
+            return
+    for name in ("recipe.yaml", "versions.json"):
+        shutil.copyfile(runs[0].folder / name, folder / name)
+    metrics: dict[str, Any] = {"averaged_runs": [run.folder.resolve().name for run in runs]}
+    for key in ("train_runtime", "num_tokens_seen"):
+        if all(key in run.metrics for run in runs):
+            metrics[key] = sum(run.metrics[key] for run in runs)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _require_same(first: PreTrainedModel, other: PreTrainedModel, first_name: str, other_name: str) -> None:

@@ -190,7 +190,14 @@ def _describe_start(run: FinishedRun) -> str:
     came_from = f"`{run.shown(start)}`" if start else f"random weights of the preset `{run.recipe.get('preset')}`"
     seconds = run.metrics.get("train_runtime")
     duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
-    return f"Training started from {came_from}.{duration}"
+    described = f"Training started from {came_from}.{duration}"
+    averaged = ", ".join(f"`{name}`" for name in _as_list(run.metrics.get("averaged_runs")))
+    if averaged:
+        described += (
+            f" The weights are the mean of those of the runs {averaged}: start and arguments are those of the first, "
+            "the time is that of all together."
+        )
+    return described
 
 
 def _format_duration(seconds: float) -> str:
