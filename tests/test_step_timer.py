@@ -22,7 +22,7 @@ def test_steps_are_timed_with_their_tokens_and_operations(tiny_config, tmp_path,
     assert 0 < timed.steps <= 20
     assert timed.seconds > 0
     assert timed.tokens == timed.steps * 20
-    work = Workload.of_lengths([6, 6], [4, 4])
+    work = Workload(12, 8, 72, 32, 48, 8)
     assert timed.flops == pytest.approx(timed.steps * ModelFlops.of_config(tiny_config).training(work))
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -41,7 +41,7 @@ def test_adapters_are_timed_where_the_recipe_trains_them(tiny_config, tiny_model
     training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, arguments, training_arguments, [BATCH], 0.0)
     assert trained[0] and all("lora_" in name for name in trained[0])
-    work = Workload.of_lengths([6, 6], [4, 4])
+    work = Workload(12, 8, 72, 32, 48, 8)
     assert timed.flops < 0.9 * ModelFlops.of_config(tiny_config).training(work)
 
 

@@ -73,7 +73,7 @@ def test_counts_go_on_from_the_checkpoint(tiny_model, training_arguments, state)
 
 
 def test_packed_rows_count_like_the_examples_in_them():
-    expected = Workload.of_lengths([3, 2], [2, 1])
+    expected = Workload(5, 3, 13, 5, 8, 3)
     assert work_of(PADDED) == (10, expected)
     assert work_of(PACKED) == (10, expected)
 
@@ -115,7 +115,7 @@ def test_a_run_knows_how_full_its_slots_are_and_what_share_of_the_peak_it_uses(t
     assert logs["packing_efficiency"] == 0.8
     assert 0 <= logs["model_flops_utilization"] < 1
     summary = counter.summary()
-    work = Workload.of_lengths([3, 2], [2, 1])
+    work = Workload(5, 3, 13, 5, 8, 3)
     assert summary["model_flops"] == ModelFlops.of_model(tiny_model).training(work)
     assert summary["packing_efficiency"] == 0.8
     # What a checkpoint keeps is enough to go on.

@@ -30,11 +30,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from kakehashi.modeling import KakehashiConfig
 
-__all__ = ["ModelFlops", "PeakRate", "Workload", "measure_peak", "model_flops", "peak_rate"]
+__all__ = ["ModelFlops", "PeakRate", "Workload", "measure_peak", "peak_rate"]
 
 TRAINING_FACTOR = 3
 """What a forward and a backward pass cost together, in forward passes."""
@@ -92,35 +92,6 @@ class Workload:
     target_pairs: float = 0
     cross_pairs: float = 0
     labels: float = 0
-
-    @classmethod
-    def of_lengths(
-        cls, sources: Sequence[int], targets: Sequence[int] | None = None, labels: float | None = None
-    ) -> Workload:
-        """Returns what examples of these lengths ask for.
-
-        Args:
-            sources: Tokens of each source, or of each sequence of a model of one stack.
-            targets: Tokens of each target, in the same order; `None` for a model of one stack.
-            labels: Labelled positions; `None` means every token of the targets, or of the sources without targets.
-
-        Raises:
-            ValueError: If sources and targets are not equally many.
-        """
-        if targets is not None and len(sources) != len(targets):
-            raise ValueError(f"`targets` must be as many as `sources`, got {len(targets)} and {len(sources)}")
-        pairs = list(zip(sources, [0] * len(sources) if targets is None else targets, strict=True))
-        source_tokens, target_tokens = sum(s for s, _ in pairs), sum(t for _, t in pairs)
-        if labels is None:
-            labels = source_tokens if targets is None else target_tokens
-        return cls(
-            source_tokens,
-            target_tokens,
-            sum(s * s for s, _ in pairs),
-            sum(t * t for _, t in pairs),
-            sum(s * t for s, t in pairs),
-            labels,
-        )
 
     def __add__(self, other: Workload) -> Workload:
         return Workload(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
@@ -254,17 +225,6 @@ def _training_factor(parameters: Sequence[nn.Parameter], *, is_passed_on: bool) 
     matrices = [parameter for parameter in parameters if parameter.ndim == 2]
     trained = sum(parameter.numel() for parameter in matrices if parameter.requires_grad)
     return 1 + is_passed_on + trained / max(1, sum(parameter.numel() for parameter in matrices))
-
-
-def model_flops(config: PreTrainedConfig, auto_class: Any) -> ModelFlops:
-    """Returns what a model of this configuration costs, without making its weights.
-
-    Args:
-        config: Any configuration.
-        auto_class: Auto class of the head, such as `AutoModelForSeq2SeqLM`.
-    """
-    with torch.device("meta"):
-        return ModelFlops.of_model(auto_class.from_config(config))
 
 
 def _matrix_entries(modules: Iterable[nn.Module]) -> int:
