@@ -66,6 +66,15 @@ def test_a_stream_starts_anew_at_its_end_in_another_order_that_is_the_same_in_ev
         assert [tuple(row["input_ids"]) for row in itertools.islice(again, len(rows))] == rows
 
 
+def test_the_same_document_alone_in_a_batch_loses_other_words_in_each_pass(training_arguments, tiny_tokenizer):
+    stream, documents = make_stream(training_arguments)
+    collate = MaskedLMCollator(tiny_tokenizer)
+    examples = list(itertools.islice(stream, 2 * len(documents)))
+    fates = {(*example["input_ids"], *collate([example])["labels"][0].tolist()) for example in examples}
+    # One of three words is hidden, so that a third of the documents meet the same fate again.
+    assert 1.3 * len(documents) < len(fates) < 2 * len(documents)
+
+
 def test_examples_that_are_no_stream_stay_as_they_are(training_arguments):
     pairs = make_pairs()
     assert repeat_stream(pairs, InstructArguments(), training_arguments) is pairs

@@ -14,11 +14,11 @@ Packed rows (`pack_examples`) go through the first four, too: their batches hold
 Speed: each works on all ids of a batch at once, see `sequences.py`, because a GPU waits for every batch that is made
 more slowly than it is trained on; `benchmarks/collators.py` compares.
 
-Randomness: where a collator throws dice, its generator is seeded with `seed`, `epoch` and the ids of the batch itself,
-and with nothing else. So the same recipe gives the same batches, with any number of DataLoader workers, and a resumed
-run goes on with exactly the batches it would have had (torch's running generator cannot promise that: Trainer loads
-batches ahead of the step and restores the generator after them). Validation, always collated as epoch 0, sees the same
-corruption each time. `CollateByEpoch` tells the training collator the epoch.
+Randomness: where a collator throws dice, its generator is seeded with `seed`, `epoch` (or the pass over a stream) and
+the ids of the batch itself, and with nothing else. So the same recipe gives the same batches, with any number of
+DataLoader workers, and a resumed run goes on with exactly the batches it would have had (torch's running generator
+cannot promise that: Trainer loads batches ahead of the step and restores the generator after them). Validation, always
+collated as epoch 0, sees the same corruption each time. `CollateByEpoch` tells the training collator the epoch.
 """
 
 import dataclasses
@@ -47,6 +47,9 @@ from kakehashi.training.sequences import Ids, Numbers, Sequences, find_owners, f
 
 Example: TypeAlias = Mapping[str, Any]
 Batch: TypeAlias = dict[str, torch.Tensor]
+
+PASS = "pass"
+"""Under this name an example of a stream says which pass over the stream it is from."""
 
 
 @dataclass
@@ -153,7 +156,7 @@ class DenoisingCollator:
             As `Seq2SeqCollator`.
         """
         pieces, counts = _pieces(examples, "input_ids"), _count_pieces(examples)
-        generator = _seed_generator(pieces, self.seed, self.epoch)
+        generator = _seed_generator(examples, pieces, self.seed, self.epoch)
         chosen, splits = self._find_tasks(examples, pieces.lengths, counts, generator)
         sources, targets = make_pairs(
             pieces,
@@ -269,7 +272,7 @@ class MaskedLMCollator:
         pieces = _pieces(examples, "input_ids")
         input_ids, labels = mask_tokens(
             pieces.append(self.tokenizer.eos_token_id),
-            _seed_generator(pieces, self.seed, self.epoch),
+            _seed_generator(examples, pieces, self.seed, self.epoch),
             mask_token_id=self.tokenizer.mask_token_id,
             regular_token_ids=self._regular_token_ids,
             mlm_probability=self.mlm_probability,
@@ -325,14 +328,13 @@ class ClassificationCollator:
         """
         pieces, counts = _pieces(examples, "input_ids"), _count_pieces(examples)
         if self.mask_probability and self.epoch is not None:
-            pieces = self._hide_tokens(pieces, self.epoch)
+            pieces = self._hide_tokens(pieces, _seed_generator(examples, pieces, self.seed, self.epoch))
         return {
             **_join_inputs(pieces, counts, self.tokenizer, self.pad_to_multiple_of, is_packed=False),
             "labels": torch.tensor([example["labels"] for example in examples]),
         }
 
-    def _hide_tokens(self, pieces: Sequences, epoch: int) -> Sequences:
-        generator = _seed_generator(pieces, self.seed, epoch)
+    def _hide_tokens(self, pieces: Sequences, generator: np.random.Generator) -> Sequences:
         is_hidden = generator.random(len(pieces.ids)) < self.mask_probability
         is_hidden &= np.isin(pieces.ids, self._regular_token_ids, kind="table")
         return Sequences(np.where(is_hidden, self.tokenizer.mask_token_id, pieces.ids), pieces.lengths)
@@ -369,7 +371,7 @@ def replace_collator(train_dataloader: Any, change: Callable[[Any], Any]) -> Non
 class CollateByEpoch(TrainerCallback):
     """Makes the training batches of each epoch differ: hands the epoch to a collator that has an `epoch`.
 
-    A stream is one epoch to Trainer; the batches of its passes differ because each pass has another order.
+    A stream is one epoch to Trainer; its examples say themselves which pass they are from.
     """
 
     def on_epoch_begin(
@@ -401,9 +403,9 @@ def _find_regular_token_ids(tokenizer: PreTrainedTokenizerBase, purpose: str) ->
     return np.setdiff1d(np.arange(len(tokenizer)), special)
 
 
-def _seed_generator(pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:
+def _seed_generator(examples: Sequence[Example], pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:
     digest = hashlib.blake2b(pieces.ids.tobytes(), digest_size=16).digest()
-    return np.random.default_rng([seed, epoch, int.from_bytes(digest, "little")])
+    return np.random.default_rng([seed, epoch + examples[0].get(PASS, 0), int.from_bytes(digest, "little")])
 
 
 def _is_packed(examples: Sequence[Example]) -> bool:

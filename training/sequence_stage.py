@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import SequenceStageArguments
+from kakehashi.training.collators import PASS
 from kakehashi.training.console import notify
 from kakehashi.training.packing import BUFFER_SIZE, Measure, pack_examples
 
@@ -70,7 +71,7 @@ class EndlessStream(torch.utils.data.IterableDataset):
         self._examples = examples
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yields the examples of one pass after the other."""
+        """Yields the examples of one pass after the other, with the number of the pass as `PASS`."""
         # A copy: the number of its pass would be one for all workers of the loader, each of which is at another.
         examples = self._examples.with_format(None)
         for number in itertools.count():
@@ -78,7 +79,7 @@ class EndlessStream(torch.utils.data.IterableDataset):
             is_empty = True
             for example in examples:
                 is_empty = False
-                yield example
+                yield {**example, PASS: number}
             # A worker of the loader for which no file is left has no examples.
             if is_empty:
                 return
