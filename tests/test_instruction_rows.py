@@ -77,8 +77,8 @@ def test_the_columns_to_read_are_found_or_those_present_are_listed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source_template": ["{en}"]}, "must be equally many, but they are 1 and 0"),
-        ({"source_column": "en"}, "must be given together, but they are 'en' and None"),
+        ({"source_template": ["{en}"]}, "must be equally many, got 1 and 0"),
+        ({"source_column": "en"}, "must be given together, got 'en' and None"),
         ({"source_template": ["x"], "target_template": ["{ja}"]}, "must name a column in braces"),
         (
             {"source_template": ["{a}"], "target_template": ["{b}"], "source_column": "a", "target_column": "b"},

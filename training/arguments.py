@@ -15,8 +15,10 @@ from kakehashi.training.card_arguments import CardArguments
 from kakehashi.training.watch_arguments import SampleArguments, WatchArguments
 
 if TYPE_CHECKING:
-    # `kakehashi recipes keys` answers without it.
+    # `kakehashi recipes keys` answers without them.
     from transformers import Seq2SeqTrainingArguments
+
+    from kakehashi.training.instruction_rows import InstructionColumns
 
 BALANCED = "balanced"
 DEFAULT_SEEDS = 5
@@ -282,16 +284,21 @@ class InstructArguments(SequenceStageArguments, SampleArguments):
         """Checks that the templates come in pairs."""
         super().__post_init__()
         SampleArguments.__post_init__(self)
-        if len(self.source_template or []) != len(self.target_template or []):
-            raise ValueError(
-                "`source_template` and `target_template` must be equally many, got "
-                f"{len(self.source_template or [])} and {len(self.target_template or [])}"
-            )
-        if (self.source_column is None) != (self.target_column is None):
-            raise ValueError(
-                "`source_column` and `target_column` must be given together, got "
-                f"{self.source_column!r} and {self.target_column!r}"
-            )
+        # It checks that they come in pairs.
+        _ = self.columns
+
+    @property
+    def columns(self) -> InstructionColumns:
+        """Where instruction and answer stand in a row."""
+        # Here, since `kakehashi recipes keys` answers without what this needs.
+        from kakehashi.training.instruction_rows import InstructionColumns
+
+        return InstructionColumns(
+            source_column=self.source_column,
+            target_column=self.target_column,
+            source_template=tuple(self.source_template or ()),
+            target_template=tuple(self.target_template or ()),
+        )
 
 
 @dataclass

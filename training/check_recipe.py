@@ -26,6 +26,7 @@ from kakehashi.training.console import quiet_library
 from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.flops import ModelFlops, Workload, peak_rate
 from kakehashi.training.freezing import freeze_parts
+from kakehashi.training.length_statistics import describe_lengths
 from kakehashi.training.lora import add_adapter
 from kakehashi.training.memory import ParameterCounts, estimate_memory
 from kakehashi.training.packing import LENGTHS_OF
@@ -36,11 +37,11 @@ from kakehashi.training.recipes import find_recipe
 from kakehashi.training.reporting import check_reporters
 from kakehashi.training.row_sample import RowSample, sample_rows
 from kakehashi.training.samples import check_samples
+from kakehashi.training.splits import require_files
 from kakehashi.training.starting_point import load_config, load_tokenizer
 from kakehashi.training.step_timer import time_steps
 from kakehashi.training.throughput import count_batch
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 # Of the peak, where nothing is measured: what small models reach on a processor and on a data sheet's rate.
 ASSUMED_UTILIZATION = {"cpu": 0.4, "cuda": 0.35}
 _SAMPLE_SIZE = 2000
@@ -173,19 +174,13 @@ def _quiet() -> Iterator[None]:
 
 def _sample_splits(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> dict[str, RowSample]:
     """Returns a sample of each split that is named by files."""
-    if not arguments.train_files:
-        raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
-    if arguments.validation_split and arguments.validation_files:
-        raise ValueError(
-            "`validation_split` must be 0 where `validation_files` are given, got "
-            f"{arguments.validation_split} and {arguments.validation_files}"
-        )
+    files = require_files(arguments)
     size = max(_SAMPLE_SIZE, 4 * training_arguments.train_batch_size)
-    samples = {"train": sample_rows(arguments.train_files, limit=size, seed=training_arguments.seed)}
+    samples = {"train": sample_rows(files, limit=size, seed=training_arguments.seed)}
     for split in ("validation", "test"):
-        files = getattr(arguments, f"{split}_files")
-        if files:
-            samples[split] = sample_rows(files, split=split, limit=100)
+        held_out = getattr(arguments, f"{split}_files")
+        if held_out:
+            samples[split] = sample_rows(held_out, split=split, limit=100)
     return samples
 
 
@@ -224,18 +219,12 @@ def _describe_data(arguments: StageArguments, samples: Mapping[str, RowSample], 
     described["is_complete"] = all(sample.is_complete for sample in samples.values())
     described["sampled_rows"] = len(samples["train"].rows)
     described["notes"] = list(preview.notes)
-    described["lengths"] = {
-        side: _describe_lengths(lengths, preview.limits[side], preview.is_cut)
-        for side, lengths in preview.lengths.items()
-    }
+    described["lengths"] = {}
+    for side, lengths in preview.lengths.items():
+        found, longer = describe_lengths(lengths, preview.limits[side])
+        fate = "cut" if preview.is_cut else "split"
+        described["lengths"][side] = {**found, "limit": preview.limits[side], fate: longer}
     return described
-
-
-def _describe_lengths(lengths: Any, limit: int, is_cut: bool) -> dict[str, float]:
-    found = np.quantile(lengths, list(QUANTILES.values()), method="inverted_cdf") if len(lengths) else [0] * 4
-    longer = float((lengths > limit).mean()) if len(lengths) else 0.0
-    numbers = {name: int(value) for name, value in zip(QUANTILES, found, strict=True)}
-    return {**numbers, "limit": limit, "cut" if is_cut else "split": longer}
 
 
 def _describe_run(

@@ -21,7 +21,7 @@ from kakehashi.training.attention import set_attention
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
-from kakehashi.training.instruction_rows import FIELD, Conversation, InstructionColumns, is_empty, read_conversations
+from kakehashi.training.instruction_rows import FIELD, Conversation, is_empty, read_conversations
 from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.packing import measure_sequences
 from kakehashi.training.processes import first_process_first
@@ -104,16 +104,6 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     return finish_run(run, lengths | ({} if answered is None else _measure_answers(run, answered, arguments)))
 
 
-def instruction_columns(arguments: InstructArguments) -> InstructionColumns:
-    """Returns where instruction and answer stand in a row."""
-    return InstructionColumns(
-        source_column=arguments.source_column,
-        target_column=arguments.target_column,
-        source_template=tuple(arguments.source_template or ()),
-        target_template=tuple(arguments.target_template or ()),
-    )
-
-
 def _tokenize(
     rows: Dataset | None,
     tokenizer: PreTrainedTokenizerBase,
@@ -127,7 +117,7 @@ def _tokenize(
     return tokenize_instructions(
         rows,
         tokenizer,
-        columns=instruction_columns(arguments),
+        columns=arguments.columns,
         max_source_length=arguments.max_source_length,
         max_target_length=arguments.max_target_length,
         is_encoder_decoder=config.is_encoder_decoder,
@@ -154,7 +144,7 @@ def pack_conversations(
 
 def _read_first(rows: Dataset, limit: int, arguments: InstructArguments) -> list[Conversation]:
     """Returns the conversations of the first rows that ask and answer something."""
-    columns = instruction_columns(arguments)
+    columns = arguments.columns
     return [
         conversation
         for index, row in enumerate(rows.select(range(min(len(rows), limit))))

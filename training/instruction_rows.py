@@ -62,13 +62,13 @@ class InstructionColumns:
         """Checks that everything has its counterpart."""
         if len(self.source_template) != len(self.target_template):
             raise ValueError(
-                "`source_template` and `target_template` must be equally many, but they are "
-                f"{len(self.source_template)} and {len(self.target_template)}."
+                "`source_template` and `target_template` must be equally many, got "
+                f"{len(self.source_template)} and {len(self.target_template)}"
             )
         if (self.source_column is None) != (self.target_column is None):
             raise ValueError(
-                "`source_column` and `target_column` must be given together, but they are "
-                f"{self.source_column!r} and {self.target_column!r}."
+                "`source_column` and `target_column` must be given together, got "
+                f"{self.source_column!r} and {self.target_column!r}"
             )
         if self.source_column is not None and self.source_template:
             raise ValueError("`source_column` and `source_template` must not both be given: choose one.")

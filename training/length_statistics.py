@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from kakehashi.training.console import notify
 from kakehashi.training.examples import LENGTH_COLUMNS
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+def describe_lengths(lengths: NDArray[np.int64], limit: int) -> tuple[dict[str, int], float]:
+    """Returns the lengths that half, 95 %, 99 % and all of some texts do not exceed, and the share above a limit.
+
+    Args:
+        lengths: Tokens of each text, of at least one.
+        limit: Most tokens that are used of a text.
+    """
+    found = np.quantile(lengths, list(_QUANTILES.values()), method="inverted_cdf").astype(int).tolist()
+    return dict(zip(_QUANTILES, found, strict=True)), float((lengths > limit).mean())
 
 
 def take_lengths(examples: Dataset, **limits: int) -> tuple[Dataset, dict[str, float]]:
@@ -31,12 +43,12 @@ def take_lengths(examples: Dataset, **limits: int) -> tuple[Dataset, dict[str, f
         lengths = np.asarray(examples.with_format("numpy")[f"{side}_length"][:])
         if not len(lengths):
             continue
-        found = np.quantile(lengths, list(_QUANTILES.values()), method="inverted_cdf").astype(int).tolist()
-        cut = float((lengths > limit).mean())
-        numbers |= {f"{side}_length_{name}": length for name, length in zip(_QUANTILES, found, strict=True)}
+        found, cut = describe_lengths(lengths, limit)
+        numbers |= {f"{side}_length_{name}": length for name, length in found.items()}
         numbers[f"cut_{side}s"] = cut
+        half, most, nearly_all, longest = found.values()
         notify(
-            f"{side}s: half have at most {found[0]} tokens, 95 % {found[1]}, 99 % {found[2]}, all {found[3]}; "
+            f"{side}s: half have at most {half} tokens, 95 % {most}, 99 % {nearly_all}, all {longest}; "
             f"{cut:.2%} are longer than {limit} and cut"
         )
     return drop_lengths(examples), numbers

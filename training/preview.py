@@ -28,7 +28,7 @@ from kakehashi.training.classify import name_classes
 from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator, TwiceCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_classification, tokenize_documents, tokenize_instructions
-from kakehashi.training.instruct import instruction_columns, pack_conversations
+from kakehashi.training.instruct import pack_conversations
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import require_known_metric
 from kakehashi.training.length_statistics import drop_lengths
@@ -142,7 +142,7 @@ def _preview_instruct(
     examples: Any = tokenize_instructions(
         rows,
         tokenizer,
-        columns=instruction_columns(arguments),
+        columns=arguments.columns,
         max_source_length=limits["source"],
         max_target_length=limits["target"],
         is_encoder_decoder=config.is_encoder_decoder,

@@ -42,18 +42,12 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
     Raises:
         ValueError: If there are no training files, or validation is asked for twice, or a split is left empty.
     """
-    if not arguments.train_files:
-        raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
+    train_files = require_files(arguments)
     if isinstance(arguments, SequenceStageArguments) and arguments.streaming:
         return _load_stream(arguments)
-    train, whole = load_rows(arguments.train_files), None
+    train, whole = load_rows(train_files), None
     validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
     if arguments.validation_split:
-        if validation is not None:
-            raise ValueError(
-                "`validation_split` must be 0 where `validation_files` are given, got "
-                f"{arguments.validation_split} and {arguments.validation_files}"
-            )
         whole = train
         train, validation = _hold_out(whole, arguments.validation_split, seed)
     test = load_rows(arguments.test_files, split="test") if arguments.test_files else None
@@ -63,6 +57,25 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
         test,
         whole,
     )
+
+
+def require_files(arguments: StageArguments) -> list[str]:
+    """Returns the training files of a recipe.
+
+    Args:
+        arguments: As for `load_splits`.
+
+    Raises:
+        ValueError: If there are none, or validation is asked for twice.
+    """
+    if not arguments.train_files:
+        raise ValueError("`train_files` must name at least one file, directory, glob or Hub id, got nothing")
+    if arguments.validation_split and arguments.validation_files:
+        raise ValueError(
+            "`validation_split` must be 0 where `validation_files` are given, got "
+            f"{arguments.validation_split} and {arguments.validation_files}"
+        )
+    return arguments.train_files
 
 
 def _load_stream(arguments: SequenceStageArguments) -> Splits:

@@ -100,7 +100,7 @@ def _data_lines(data: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for side, numbers in data["lengths"].items():
         share, what = (numbers["cut"], "cut") if "cut" in numbers else (numbers["split"], "split")
         quantiles = (
-            f"half ≤ {numbers['p50']}, 90 % ≤ {numbers['p90']}, 99 % ≤ {numbers['p99']}, all ≤ {numbers['max']}"
+            f"half ≤ {numbers['p50']}, 95 % ≤ {numbers['p95']}, 99 % ≤ {numbers['p99']}, all ≤ {numbers['max']}"
         )
         yield f"{side} tokens", f"{quantiles}; limit {numbers['limit']}: {share:.1%} {what}"
     for note in data["notes"]:
