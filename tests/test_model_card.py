@@ -39,6 +39,24 @@ def test_the_card_is_filled_from_the_run(finish_run):
     assert "{{" not in text and "{%" not in text
 
 
+def test_a_card_says_whether_data_that_it_does_not_name_came_before(finish_run):
+    nothing_else, alone = "learned from the data named below and from nothing else", "学習したのは上記のデータだけです"
+    text = write_model_card(finish_run()).read_text("utf-8")
+    assert nothing_else in text and alone in text
+    text = write_model_card(finish_run(recipe={"model": "/home/someone/pretrained"})).read_text("utf-8")
+    assert "It started from `pretrained`, whose own data is not named here" in text
+    assert "`pretrained` を出発点に、上記のデータだけで追加学習しました。" in text
+    assert nothing_else not in text and alone not in text
+
+
+def test_a_card_with_numbers_of_test_rows_does_not_say_that_nothing_was_measured(finish_run):
+    folder, nothing = finish_run(), "Nothing was measured on held-out data after training."
+    assert nothing in write_model_card(folder).read_text("utf-8")
+    (folder / "metrics.json").write_text(json.dumps({"test_accuracy": 0.75}), "utf-8")
+    text = write_model_card(folder).read_text("utf-8")
+    assert nothing not in text and "| `test_accuracy` | 0.75 |" in text
+
+
 def test_intended_use_and_limits_come_first(finish_run):
     text = write_model_card(finish_run()).read_text("utf-8")
     assert re.findall(r"^## (.*)$", text, re.M)[0] == "Intended use and limits"

@@ -50,6 +50,12 @@ class FinishedRun:
         command = re.search(r"^#\s+kakehashi ([a-z]+) ", header, re.MULTILINE)
         return command.group(1) if command else None
 
+    @property
+    def start(self) -> str | None:
+        """The pretrained weights it began from, as a stranger may see them; None for random ones."""
+        model = self.recipe.get("model")
+        return self.shown(model) if model else None
+
     def is_hub_id(self, source: str) -> bool:
         """Whether a source that the recipe names is `user/name` on the Hub rather than something on a machine."""
         if source.count("/") != 1 or _LOCAL_SIGNS.search(source) or Path(source).suffix:

@@ -90,12 +90,14 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
         is_japanese="ja" in languages,
         summary=f"A `{run.architecture}` of {count:,} parameters, made by kakehashi.",
         head=head,
+        start=run.start,
         usage=head.usage(name),
         data_sets=describe_data_sets(run.recipe, run.sources("train_files")),
         data=_describe_files(run),
         training=_describe_start(run),
         arguments=_chosen_arguments(run),
         measurements=[_measurement_row(each) for each in measurements],
+        is_tested=any(key.startswith("test_") for key in run.metrics),
         metrics={key: _format_number(value) for key, value in run.metrics.items() if _is_number(value)},
         environment={key.replace("_", " "): value for key, value in public_versions(run).items()},
         plots=[{"title": _title(plot), "file": plot.name} for plot in list_plots(run.folder)],
@@ -186,8 +188,7 @@ def _describe_files(run: FinishedRun) -> dict[str, list[str]]:
 
 def _describe_start(run: FinishedRun) -> str:
     """Returns sentences on the weights that training began from, and on how long it took."""
-    start = run.recipe.get("model")
-    came_from = f"`{run.shown(start)}`" if start else f"random weights of the preset `{run.recipe.get('preset')}`"
+    came_from = f"`{run.start}`" if run.start else f"random weights of the preset `{run.recipe.get('preset')}`"
     seconds = run.metrics.get("train_runtime")
     duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
     described = f"Training started from {came_from}.{duration}"
