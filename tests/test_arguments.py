@@ -91,3 +91,8 @@ def test_workers_that_outlive_an_epoch_are_refused(stage, tmp_path):
 def test_a_key_without_the_one_that_it_belongs_to_is_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         ClassifyArguments(**keys)
+
+
+def test_text_and_label_stand_in_two_columns():
+    with pytest.raises(ValueError, match="`label_column` must be another one than `text_column`, got 'text' for both"):
+        ClassifyArguments(label_column="text")

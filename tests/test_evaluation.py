@@ -111,5 +111,13 @@ def test_several_labels_and_numbers_are_measured_on_their_own_scale(build_tiny_m
     measured = evaluate_classification(model, tiny_tokenizer, tiny_sentences, [0.5] * 10, batch_size=4)
     errors = [abs(each["prediction"] - 0.5) for each in measured.predictions]
     assert measured.scores["mae"] == pytest.approx(sum(errors) / 10, rel=1e-5)
-    with pytest.raises(ValueError, match="must be a number for this model, but row 1 has 'high'"):
-        evaluate_classification(model, tiny_tokenizer, ["x"], ["high"], batch_size=1)
+    for label in ("high", float("nan"), "inf", None):
+        with pytest.raises(ValueError, match=f"must be a finite number for regression, but row 1 has {label!r}"):
+            evaluate_classification(model, tiny_tokenizer, ["x"], [label], batch_size=1)
+
+
+def test_a_row_that_nobody_has_labelled_is_told_even_where_a_label_is_called_none(build_tiny_model, tiny_tokenizer):
+    names = {"id2label": {0: "None", 1: "some"}, "label2id": {"None": 0, "some": 1}}
+    model = build_tiny_model(KakehashiForSequenceClassification, **names)
+    with pytest.raises(ValueError, match=r"one of the model's \(None, some\), but row 2 has None"):
+        evaluate_classification(model, tiny_tokenizer, ["x", "y"], ["None", None], batch_size=1)

@@ -1,7 +1,7 @@
 """The names of classes, as the training rows have them."""
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, Json, LargeList, List, Value
 
 from kakehashi.training.label_names import (
     collect_label_names,
@@ -76,3 +76,50 @@ def test_labels_are_read_as_the_names_of_their_classes():
     several = Features({"label": List(ClassLabel(names=["joy", "anger"]))})
     assert read_labels(Dataset.from_dict({"label": [[1], None]}, features=several), "label") == [["anger"], None]
     assert read_labels(Dataset.from_dict({"label": ["a", "b"]}), "label") == ["a", "b"]
+
+
+def test_a_negative_number_in_place_of_a_class_is_no_label():
+    features = Features({"label": ClassLabel(names=["no", "yes"])})
+    rows = Dataset.from_dict({"label": [1, -1]}, features=features)
+    assert read_labels(rows, "label") == ["yes", None]
+    with pytest.raises(ValueError, match="Every row must have a label in `label`, but row 2 has none"):
+        collect_label_names(rows, "label")
+    encode, _ = label_encoder(rows, "label", ["no", "yes"], "single_label_classification")
+    with pytest.raises(ValueError, match="one of the training labels, but row 2 has -1; known are `no`, `yes`"):
+        encode(-1, 1)
+
+
+def test_large_lists_of_arrow_are_lists():
+    rows = Dataset.from_dict({"label": [["b"], ["a", "b"]]}, Features({"label": LargeList(Value("string"))}))
+    assert find_problem_type(rows, "label") == "multi_label_classification"
+    assert collect_label_names(rows, "label") == ["a", "b"]
+    features = Features({"label": LargeList(ClassLabel(names=["joy", "anger"]))})
+    assert read_labels(Dataset.from_dict({"label": [[1], [0]]}, features), "label") == [["anger"], ["joy"]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "row", "value"),
+    [
+        (["a", 1], 2, "1"),
+        ([True, 1], 2, "1"),
+        (["a", ["a", "b"]], 2, r"\['a', 'b'\]"),
+        ([{"x": 1}, {"x": 2}], 1, "{'x': 1}"),
+        ([["a"], [1]], 2, "1"),
+        ([[], [["a"]]], 2, r"\['a'\]"),
+        ([["a"], [0.5]], 2, "0.5"),
+    ],
+)
+def test_labels_that_cannot_be_names_of_one_kind_are_told_by_their_row(labels, row, value):
+    feature = List(Json()) if isinstance(labels[0], list) else Json()
+    rows = Dataset.from_dict({"label": labels}, Features({"label": feature}))
+    message = f"must be text or a whole number, and all of them of one kind, but row {row} has {value}"
+    with pytest.raises(ValueError, match=message):
+        find_class_names(rows, "label")
+
+
+@pytest.mark.parametrize("label", ["bc", 7])
+def test_one_label_in_place_of_a_list_is_told_by_its_row(label):
+    rows = Dataset.from_dict({"label": [label]})
+    encode, _ = label_encoder(rows, "label", ["b", "c", "7"], "multi_label_classification")
+    with pytest.raises(ValueError, match=f"must have a list of labels in `label`, .* but row 3 has {label!r}"):
+        encode(label, 2)

@@ -342,8 +342,12 @@ class ClassifyArguments(StageArguments):
     seeds: int | None = field(default=None, metadata={"help": f"Runs of `shots`; None means {DEFAULT_SEEDS}."})
 
     def __post_init__(self) -> None:
-        """Checks how often to run, and the weights, which the command line gives as text."""
+        """Checks the columns, how often to run, and the weights, which the command line gives as text."""
         super().__post_init__()
+        if self.text_column == self.label_column:
+            raise ValueError(
+                f"`label_column` must be another one than `text_column`, got {self.label_column!r} for both"
+            )
         if self.folds is not None and self.shots is not None:
             raise ValueError(f"`folds` must be left out with `shots`, got {self.folds} and {self.shots}")
         if self.seeds is not None and self.shots is None:

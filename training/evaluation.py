@@ -33,6 +33,7 @@ from kakehashi.training.instruction_rows import (
     fill_template,
     read_instruction_row,
 )
+from kakehashi.training.label_names import as_number
 from kakehashi.training.label_quality import measure_labels
 from kakehashi.training.labelling import DEFAULT_THRESHOLD, has_several_labels, score_texts
 from kakehashi.training.metrics import load_metric
@@ -205,7 +206,7 @@ def _label_reader(config: PreTrainedConfig) -> tuple[Callable[[Any, int], Any], 
     ids = {str(name): index for name, index in known.items()}
 
     def find(label: Any, index: int) -> int:
-        if str(label) not in ids:
+        if label is None or str(label) not in ids:
             raise ValueError(
                 f"every label must be one of the model's ({', '.join(ids)}), but row {index + 1} has {label!r}"
             )
@@ -219,16 +220,8 @@ def _label_reader(config: PreTrainedConfig) -> tuple[Callable[[Any, int], Any], 
         found = {find(label, index) for label in labels or []}
         return [int(each in found) for each in range(len(ids))]
 
-    def read_number(label: Any, index: int) -> float:
-        try:
-            return float(label)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"every label must be a number for this model, but row {index + 1} has {label!r}"
-            ) from None
-
     if config.problem_type == "regression":
-        return read_number, "regression"
+        return as_number, "regression"
     if has_several_labels(config):
         return find_all, "multi_label_classification"
     return find, "single_label_classification"

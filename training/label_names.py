@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import ClassLabel, Dataset, LargeList, List, Value
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
+_LISTS = (List, LargeList)
+_NAME_TYPES = (str, int, bool)
 _SHOWN_LABELS = 30
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
@@ -24,7 +26,7 @@ def find_problem_type(rows: Dataset, label_column: str) -> str:
         label_column: Column of the label.
     """
     feature = rows.features[label_column]
-    if isinstance(feature, List):
+    if isinstance(feature, _LISTS):
         return "multi_label_classification"
     kind = feature.dtype if isinstance(feature, Value) else ""
     is_number = kind.startswith(("float", "double", "decimal"))
@@ -57,15 +59,20 @@ def read_labels(rows: Dataset, label_column: str) -> list[Any]:
     def name(label: Any) -> Any:
         if isinstance(label, list):
             return [name(each) for each in label]
-        return None if label is None else classes.int2str(label)
+        return _name_class(classes, label)
 
     return [name(label) for label in rows[label_column]]
 
 
 def _classes_of(feature: Any) -> ClassLabel | None:
     """The classes that a column, or each list of it, declares."""
-    inner = feature.feature if isinstance(feature, List) else feature
+    inner = feature.feature if isinstance(feature, _LISTS) else feature
     return inner if isinstance(inner, ClassLabel) else None
+
+
+def _name_class(classes: ClassLabel, label: int | None) -> str | None:
+    """The name of a class; rows of the Hub that nobody has labelled have a negative number."""
+    return None if label is None or label < 0 else classes.int2str(label)
 
 
 def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
@@ -76,17 +83,24 @@ def collect_label_names(rows: Dataset, label_column: str) -> list[str]:
         label_column: Column of a label or of lists of labels.
 
     Raises:
-        ValueError: A row has no label, or all rows have the same.
+        ValueError: A row has no label or one that can be no name, labels are of several kinds, or all are the same.
     """
+    # Of several labels a row may have none, but not one without a name.
+    is_list = isinstance(rows.features[label_column], _LISTS)
+    values = [(label or []) if is_list else [label] for label in read_labels(rows, label_column)]
+    kinds: set[type] = set()
+    for index, label in ((index, label) for index, labels in enumerate(values) for label in labels):
+        if label is None or label == "":
+            raise ValueError(f"Every row must have a label in `{label_column}`, but row {index + 1} has none.")
+        kinds.add(type(label))
+        if len(kinds) > 1 or not kinds.issubset(_NAME_TYPES):
+            raise ValueError(
+                f"Every label in `{label_column}` must be text or a whole number, and all of them of one kind, but "
+                f"row {index + 1} has {label!r}."
+            )
     classes = _classes_of(rows.features[label_column])
     if classes is not None:
         return list(classes.names)
-    # Of several labels a row may have none, but not one without a name.
-    is_list = isinstance(rows.features[label_column], List)
-    values = [value or [] for value in rows[label_column]] if is_list else [[value] for value in rows[label_column]]
-    for index, labels in enumerate(values):
-        if None in labels or "" in labels:
-            raise ValueError(f"Every row must have a label in `{label_column}`, but row {index + 1} has none.")
     flat = set(chain.from_iterable(values))
     if len(flat) < 2:
         found = "".join(f"`{label}`" for label in flat) or "none"
@@ -109,7 +123,7 @@ def find_class_names(rows: Dataset, label_column: str) -> list[str]:
     if find_problem_type(rows, label_column) != "regression":
         return collect_label_names(rows, label_column)
     for index, label in enumerate(rows[label_column]):
-        _as_number(label, index)
+        as_number(label, index)
     return []
 
 
@@ -125,12 +139,12 @@ def label_encoder(
         problem_type: One of `PROBLEM_TYPES`.
     """
     if problem_type == "regression":
-        return _as_number, Value("float32")
+        return as_number, Value("float32")
     classes = _classes_of(rows.features[label_column])
     ids = {name: index for index, name in enumerate(label_names)}
 
     def find(label: Any, index: int) -> int:
-        name = classes.int2str(label) if classes is not None and label is not None else str(label)
+        name = str(label) if classes is None else _name_class(classes, label)
         if label is None or name not in ids:
             shown = ", ".join(f"`{each}`" for each in label_names[:_SHOWN_LABELS])
             more = len(label_names) - _SHOWN_LABELS
@@ -145,13 +159,27 @@ def label_encoder(
         return find, Value("int64")
 
     def find_all(labels: Any, index: int) -> list[float]:
+        if labels is not None and not isinstance(labels, list):
+            raise ValueError(
+                f"Every row must have a list of labels in `{label_column}`, as the training rows have, but row "
+                f"{index + 1} has {labels!r}."
+            )
         found = {find(label, index) for label in labels or []}
         return [float(each in found) for each in range(len(ids))]
 
     return find_all, List(Value("float32"))
 
 
-def _as_number(label: Any, index: int) -> float:
+def as_number(label: Any, index: int) -> float:
+    """Returns a label of regression as a number.
+
+    Args:
+        label: A number, or a text that reads as one.
+        index: Number of the row, from 0, for the message.
+
+    Raises:
+        ValueError: It is no number, or not a finite one.
+    """
     try:
         number = float(label)
     except (TypeError, ValueError):
