@@ -14,6 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from kakehashi.tokenization.extension import extend_tokenizer
 from kakehashi.training.collators import (
     CausalLMCollator,
     ClassificationCollator,
@@ -157,6 +158,21 @@ def test_masked_batches_hide_regular_tokens_alone(tiny_tokenizer):
         assert torch.equal(labels[chosen], original[chosen[: length + 1]])
     special = set(tiny_tokenizer.all_special_ids) - {PAD, EOS, tiny_tokenizer.mask_token_id}
     assert not special & set(batch["input_ids"].flatten().tolist())
+
+
+def test_added_words_are_hidden_but_added_special_tokens_are_not(tiny_tokenizer):
+    extended = extend_tokenizer(tiny_tokenizer, ["猫"], pad_to_multiple_of=1).tokenizer
+    extended = extend_tokenizer(extended, ["<猫>"], special=True, pad_to_multiple_of=1).tokenizer
+    word, special = len(extended) - 2, len(extended) - 1
+    examples = [{"input_ids": [word] * 50 + [special] * 50}] * 20
+    masked = MaskedLMCollator(extended, mlm_probability=0.5)(examples)
+    assert set(masked["labels"].flatten().tolist()) == {word, -100}
+    assert (masked["input_ids"][:, 50:-1] == special).all()
+    hidden = ClassificationCollator(extended, mask_probability=0.5, epoch=0)(
+        [{**example, "labels": 0} for example in examples]
+    )
+    assert set(hidden["input_ids"].flatten().tolist()) == {word, special, extended.mask_token_id}
+    assert (hidden["input_ids"][:, 50:] == special).all()
 
 
 def test_masking_needs_a_mask_token():

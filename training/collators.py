@@ -399,8 +399,8 @@ def _find_regular_token_ids(tokenizer: PreTrainedTokenizerBase, purpose: str) ->
     """Returns the ids of a vocabulary that are not special, ascending, if it has a mask to hide them behind."""
     if tokenizer.mask_token_id is None:
         raise ValueError(f"{purpose} needs a tokenizer with a mask token, but it has none.")
-    special = np.array(sorted(tokenizer.added_tokens_decoder), dtype=np.int64)
-    return np.setdiff1d(np.arange(len(tokenizer)), special)
+    marked = [index for index, token in tokenizer.added_tokens_decoder.items() if token.special]
+    return np.setdiff1d(np.arange(len(tokenizer)), np.array([*marked, *tokenizer.all_special_ids], dtype=np.int64))
 
 
 def _seed_generator(examples: Sequence[Example], pieces: Sequences, seed: int, epoch: int) -> np.random.Generator:
