@@ -8,12 +8,15 @@ from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForConditionalGeneration
+from kakehashi.training import packing
 from kakehashi.training.collators import CausalLMCollator, DenoisingCollator, Seq2SeqCollator
 from kakehashi.training.mixture import denoising_tasks
 from kakehashi.training.packing import (
     assign_tasks,
     choose_budgets,
     fill_rows,
+    find_lengths,
+    list_lengths,
     measure_sequences,
     measure_tasks,
     pack_examples,
@@ -162,6 +165,17 @@ def test_denoised_rows_are_as_long_as_was_measured_in_every_epoch(tiny_tokenizer
         assert tokens / (len(packed.rows) * sum(packed.budgets)) == pytest.approx(packed.efficiency)
         batches.append(batch)
     assert not torch.equal(batches[0]["input_ids"], batches[1]["input_ids"])
+
+
+def test_selected_examples_are_measured_piece_by_piece(monkeypatch):
+    tasks, read = denoising_tasks(), []
+    selected = make_pieces().select(range(0, 300, 3))
+    lengths, assigned = find_lengths(selected, measure_sequences("input_ids")), assign_tasks(selected, tasks, 0)[:]
+    monkeypatch.setattr(packing, "_PIECE", 8)
+    monkeypatch.setattr(packing, "list_lengths", lambda column: read.append(len(column)) or list_lengths(column))
+    assert find_lengths(selected, measure_sequences("input_ids")).tolist() == lengths.tolist()
+    assert assign_tasks(selected, tasks, 0)[:] == assigned
+    assert sum(read) == 200 and max(read) == 8
 
 
 def test_a_stream_of_pieces_gets_tasks_too(tiny_tokenizer):

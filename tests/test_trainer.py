@@ -9,6 +9,8 @@ import torch
 from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments, TrainerCallback
 
+from kakehashi.training import packing
+from kakehashi.training.packing import list_lengths
 from kakehashi.training.trainer import LengthGroupedSampler, RepeatableTrainer, example_lengths
 
 
@@ -48,6 +50,14 @@ def test_lengths_are_those_of_source_and_target_in_the_order_of_the_rows():
     assert example_lengths(dataset.select([1, 0])).tolist() == [3, 4]
     labelled = Dataset.from_dict({"input_ids": [[1, 2, 3], [4]], "labels": [0, 1]})
     assert example_lengths(labelled).tolist() == [3, 1]
+
+
+def test_lengths_of_selected_rows_are_read_piece_by_piece(monkeypatch):
+    rows, read = Dataset.from_dict({"input_ids": [[1] * length for length in range(1, 41)]}), []
+    monkeypatch.setattr(packing, "_PIECE", 8)
+    monkeypatch.setattr(packing, "list_lengths", lambda column: read.append(len(column)) or list_lengths(column))
+    assert example_lengths(rows.select(range(0, 40, 2))).tolist() == list(range(1, 41, 2))
+    assert read == [8, 8, 4]
 
 
 def test_validation_gives_back_the_random_state_of_the_accelerator_too(tiny_model, tmp_path, monkeypatch):

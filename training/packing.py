@@ -42,6 +42,8 @@ LENGTHS_OF = {"input_ids": "lengths", "labels": "label_lengths"}
 
 # Examples that are packed among each other: enough that nearly every gap has an example that fills it.
 BUFFER_SIZE = 10_000
+# Examples whose lengths are read at a time: those of a selection are copied into memory for it.
+_PIECE = 10 * BUFFER_SIZE
 # How much a larger example counts against a better balance; the efficiency is flat between 0.1 and 0.3.
 _SIZE_WEIGHT = 0.1
 
@@ -169,6 +171,16 @@ def measure_tasks(tasks: Sequence[Task]) -> Measure:
     return measure
 
 
+def find_lengths(examples: Dataset, measure: Measure) -> Lengths:
+    """Returns the lengths of all examples, read piece by piece, shape (examples, sides).
+
+    Args:
+        examples: From one of the functions of `examples.py`, at least one.
+        measure: How long they are.
+    """
+    return np.concatenate([measure(table) for table in examples.with_format("arrow").iter(_PIECE)])
+
+
 Examples = TypeVar("Examples", Dataset, IterableDataset)
 
 
@@ -185,19 +197,22 @@ def assign_tasks(pieces: Examples, tasks: Sequence[Task], seed: int) -> Examples
         task is to predict the next words.
     """
 
-    def draw(table: pa.Table, first: int) -> pa.Table:
-        lengths = list_lengths(table["input_ids"])
-        chosen, splits = draw_tasks(lengths, tasks, np.random.default_rng((seed, first)))
-        table = table.append_column("task", pa.array(chosen.astype(np.int8)))
-        return table.append_column("split", pa.array(splits.astype(np.int32)))
+    measure = measure_sequences("input_ids")
 
-    arrow = pieces.with_format("arrow")
-    if isinstance(arrow, IterableDataset):
-        return arrow.map(lambda table, indices: draw(table, indices[0]), batched=True, with_indices=True)
-    columns = draw(arrow[:], 0)
+    def draw(lengths: Lengths, first: int) -> dict[str, pa.Array]:
+        chosen, splits = draw_tasks(lengths[:, 0], tasks, np.random.default_rng((seed, first)))
+        return {"task": pa.array(chosen.astype(np.int8)), "split": pa.array(splits.astype(np.int32))}
+
+    def extend(table: pa.Table, indices: Sequence[int]) -> pa.Table:
+        for column, values in draw(measure(table), indices[0]).items():
+            table = table.append_column(column, values)
+        return table
+
+    if isinstance(pieces, IterableDataset):
+        return pieces.with_format("arrow").map(extend, batched=True, with_indices=True)
     name = Hasher.hash((pieces._fingerprint, repr(tuple(tasks)), seed))
-    for column in ("task", "split"):
-        pieces = pieces.add_column(column, columns[column].combine_chunks(), new_fingerprint=f"{name}-{column}")
+    for column, values in draw(find_lengths(pieces, measure), 0).items():
+        pieces = pieces.add_column(column, values, new_fingerprint=f"{name}-{column}")
     return pieces
 
 
@@ -241,7 +256,7 @@ def pack_examples(
         if longest is None:
             raise ValueError("`longest` must be given to pack a stream, but it is None.")
         return _pack_stream(examples.shuffle(seed, buffer_size=BUFFER_SIZE), measure, row_length, longest, seed)
-    lengths = np.concatenate([measure(table) for table in examples.with_format("arrow").iter(10 * BUFFER_SIZE)])
+    lengths = find_lengths(examples, measure)
     budgets = choose_budgets(lengths, row_length)
     code = read_code(pack_examples, mixture, objectives, sequences)
     name = Hasher.hash((examples._fingerprint, seed, settings, budgets, code))

@@ -16,7 +16,7 @@ from transformers import Seq2SeqTrainer
 
 from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
-from kakehashi.training.packing import list_lengths
+from kakehashi.training.packing import find_lengths, measure_sequences
 from kakehashi.training.recovery import is_out_of_memory
 from kakehashi.training.schedule import schedule_settings
 
@@ -32,8 +32,7 @@ def example_lengths(dataset: Dataset) -> np.ndarray:
         dataset: Examples with `input_ids` and, where they are sequences too, `labels`.
     """
     names = [name for name in ("input_ids", "labels") if isinstance(dataset.features.get(name), List)]
-    table = dataset.with_format("arrow")[:]
-    return np.sum([list_lengths(table[name]) for name in names], axis=0)
+    return find_lengths(dataset, measure_sequences(*names)).sum(axis=1)
 
 
 class LengthGroupedSampler(Sampler[int]):
