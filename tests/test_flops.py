@@ -122,10 +122,31 @@ def test_workloads_add_up():
     assert first * 2 == first + first
 
 
-def test_the_peak_of_a_known_gpu_is_its_data_sheet_s(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+@pytest.mark.parametrize(
+    ("name", "known", "rate"),
+    [
+        ("NVIDIA H200", "H200", 989e12),
+        ("NVIDIA H100 PCIe", "H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", "A100", 312e12),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090", 165e12),
+        ("AMD Instinct MI250X / MI250", "MI250X", 383e12),
+    ],
+)
+def test_the_peak_of_a_known_gpu_is_its_data_sheet_s(monkeypatch, name, known, rate):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     peak = peak_rate(torch.device("cuda"))
-    assert (peak.flops_per_second, peak.source) == (989e12, "data sheet, H200, dense bfloat16")
+    assert (peak.flops_per_second, peak.source) == (rate, f"data sheet, {known}, dense bfloat16")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA H20", "NVIDIA GeForce RTX 4090 Laptop GPU",
+     "NVIDIA GeForce RTX 4090 D", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"],
+)  # fmt: skip
+def test_the_peak_of_a_gpu_is_not_that_of_one_with_a_similar_name(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    monkeypatch.setattr(flops, "measure_peak", lambda *measured: 1e12)
+    assert peak_rate(torch.device("cuda")).source.startswith("measured matrix product")
 
 
 def test_the_peak_of_a_processor_is_measured_without_a_random_number():

@@ -40,7 +40,7 @@ TRAINING_FACTOR = 3
 """What a forward and a backward pass cost together, in forward passes."""
 
 # Dense bfloat16 with float32 sums, in operations per second, as the makers' data sheets state it. The first name that
-# occurs in the device's name counts, so longer names stand before shorter ones.
+# the device's name holds as whole words counts, so longer names stand before shorter ones.
 _PEAK_RATES = {
     "GB200": 2500e12,
     "B200": 2250e12,
@@ -64,6 +64,8 @@ _PEAK_RATES = {
     "MI300X": 1307e12,
     "MI250X": 383e12,
 }
+# Chips of the same name that do less, and slices of a chip; what they do is measured.
+_LESS = re.compile(r"\b(Laptop|D|MIG)\b")
 _MATRIX_SIZE = {"cpu": 1024}
 _LARGE_MATRIX_SIZE = 4096
 _MEASURED_SECONDS = 0.15
@@ -257,9 +259,9 @@ def peak_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> PeakR
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        for known, rate in _PEAK_RATES.items():
-            if known.lower() in name.lower():
-                return PeakRate(rate, f"data sheet, {known}, dense bfloat16")
+        known = next((known for known in _PEAK_RATES if re.search(rf"\b{known}\b", name)), None)
+        if known is not None and not _LESS.search(name):
+            return PeakRate(_PEAK_RATES[known], f"data sheet, {known}, dense bfloat16")
     threads = torch.get_num_threads() if device.type == "cpu" else 0
     rate = measure_peak(device.type, device.index, dtype, threads)
     where = f"{threads} CPU threads" if device.type == "cpu" else device.type
