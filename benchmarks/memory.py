@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -40,7 +40,7 @@ def show(number_of_bytes: float | None) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
-def compute(preset: str, vocab_size: int, tokens: int, **settings: bool | int) -> MemoryEstimate:
+def compute(preset: str, vocab_size: int, tokens: int, **settings: Any) -> MemoryEstimate:
     """Returns the estimate for so many source and as many target tokens on each device."""
     model = model_on_meta(KakehashiConfig.preset(preset, vocab_size=vocab_size))
     return estimate_memory(model, source_tokens=tokens, target_tokens=tokens, **settings)
@@ -104,7 +104,7 @@ def measured_rows(preset: str, vocab_size: int, tokens: int) -> list[list[str]]:
     rows = []
     for use_muon, checkpointed in ((False, False), (False, True), (True, False)):
         settings = {"use_muon": use_muon, "gradient_checkpointing": checkpointed}
-        computed = compute(preset, vocab_size, tokens, bf16=False, **settings).total
+        computed = compute(preset, vocab_size, tokens, bf16=False, device_type="cpu", **settings).total
         found = measure(preset, vocab_size, tokens, use_muon, checkpointed)
         name = f"{preset}, {'Muon' if use_muon else 'AdamW'}{', checkpointing' if checkpointed else ''}"
         rows.append([name, show(computed), show(found), f"{found / computed:.2f}"])

@@ -26,8 +26,14 @@ from .attention_kakehashi import product_dtype
 from .configuration_kakehashi import KakehashiConfig
 from .packing_kakehashi import rounded_size, segment_starts
 
-LOGITS_AT_ONCE = 2**24
-"""Logits of one piece of the loss on a CPU: few enough to stay near the processor, enough to keep its cores busy."""
+
+def logits_at_once(device_type: str) -> int:
+    """Logits of one piece of the loss: on a CPU few enough to stay near the processor, elsewhere many more.
+
+    On an accelerator the gradient of the projection, which each piece is added to, takes longer to read and write than
+    a small piece to compute.
+    """
+    return 2**24 if device_type == "cpu" else 2**27
 
 
 def shift_right(
@@ -104,9 +110,8 @@ class TokenLoss:
             al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7).
         z_loss_weight: Weight of the squared log of the softmax's denominator, which keeps logits from drifting
             (Chowdhery et al., "PaLM", 2022, section 5; 1e-4 there).
-        chunked: Whether training computes logits piece by piece and never all at once, on an accelerator by torch's
-            own `linear_cross_entropy`, on a CPU by `CrossEntropyByPieces`. `None` does so where that pays: with more
-            labels than features.
+        chunked: Whether training computes logits piece by piece and never all at once, see `CrossEntropyByPieces`.
+            `None` does so where that pays: with more labels than features.
     """
 
     label_smoothing: float = 0.0
@@ -163,34 +168,26 @@ class TokenLoss:
         """
         has_label = labels != -100
         hidden_states, labels = hidden_states[has_label], labels[has_label]
+        count = len(labels)
         if hidden_states.device.type == "cpu":
             # Not asked whether there is any: a compiled graph could not answer.
-            filler = rounded_size(len(labels), hidden_states) - len(labels)
+            filler = rounded_size(count, hidden_states) - count
             hidden_states = torch.cat((hidden_states, hidden_states.new_zeros(filler, hidden_states.shape[-1])))
             labels = torch.cat((labels, labels.new_full((filler,), -100)))
         if not self._in_chunks(hidden_states, lm_head):
             return self.from_logits(lm_head(hidden_states), labels, num_items_in_batch)
         weight: Any = lm_head.weight
-        dtype = product_dtype(weight)
-        hidden_states = hidden_states.to(dtype)
-        if hidden_states.device.type == "cpu":
-            total = CrossEntropyByPieces.apply(hidden_states, weight, labels)
-        else:
-            options = nn.LinearCrossEntropyOptions()
-            total = F.linear_cross_entropy(hidden_states, weight.to(dtype), labels, reduction="sum", options=options)
-        return _divide(total.float(), labels, num_items_in_batch)
+        total = CrossEntropyByPieces.apply(hidden_states.to(product_dtype(weight)), weight, labels, count)
+        return _divide(total, labels, num_items_in_batch)
 
     def _in_chunks(self, hidden_states: torch.Tensor, lm_head: nn.Module) -> bool:
         # Exactly `nn.Linear`: a wrapper, such as an adapter or a quantized layer, computes more than a product.
-        possible = type(lm_head) is nn.Linear and not self.label_smoothing and not self.z_loss_weight
-        if hidden_states.device.type == "cpu":
-            # The gradient is computed along with the loss.
-            possible = possible and lm_head.bias is None and torch.is_grad_enabled()
-        else:
-            possible = possible and hasattr(F, "linear_cross_entropy")
+        possible = type(lm_head) is nn.Linear and lm_head.bias is None
+        # The gradient is computed along with the loss, of the plain cross entropy alone.
+        possible = possible and torch.is_grad_enabled() and not self.label_smoothing and not self.z_loss_weight
         if self.chunked is not None:
             return self.chunked and possible
-        # Neither is traced by `torch.compile`, which fuses the plain form just as well.
+        # It is not traced by `torch.compile`, which fuses the plain form just as well.
         if not possible or torch.compiler.is_compiling():
             return False
         return len(hidden_states) >= hidden_states.shape[-1]
@@ -202,10 +199,14 @@ class CrossEntropyByPieces(torch.autograd.Function):
     The gradient of the logits, the softmax less one at the label, is there as soon as the logits are. It is multiplied
     on to the states and the projection at once; nothing of the size of the vocabulary is kept for the backward pass
     (Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM Training", 2024, section 3.2).
+
+    torch's own `linear_cross_entropy` adds up the pieces of a loss in half precision, which is percents off.
     """
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, count: int
+    ) -> torch.Tensor:
         """Computes the loss, a scalar in float32, and both gradients.
 
         Args:
@@ -213,20 +214,21 @@ class CrossEntropyByPieces(torch.autograd.Function):
             states: `(positions, hidden_size)`, in the dtype of the products.
             weight: `(vocab_size, hidden_size)`, in the dtype of its gradient.
             labels: `(positions,)`, each an entry of the vocabulary; behind them -100 where a position does not count.
+            count: How many are entries of the vocabulary.
         """
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         states_gradient = torch.empty_like(states)
         weight_gradient = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         projection = weight.to(states.dtype)
         transposed = projection.t().contiguous()
-        size = max(1, LOGITS_AT_ONCE // len(weight))
+        size = max(1, logits_at_once(states.device.type) // len(weight))
         # Reused, because memory that is fresh from the system costs more time than what is computed in it.
         room = states.new_empty(min(size, len(states)), len(weight))
         weight_room = torch.empty_like(projection)
         pieces = zip(states.split(size), labels.split(size), states_gradient.split(size), strict=True)
-        for piece, wanted, gradient in pieces:
+        for number, (piece, wanted, gradient) in enumerate(pieces):
             logits = torch.mm(piece, transposed, out=room[: len(piece)])
-            counted = int((wanted != -100).sum())
+            counted = min(len(piece), max(0, count - number * size))
             at_labels = (torch.arange(counted, device=wanted.device), wanted[:counted])
             largest, of_labels = logits[:counted].amax(dim=-1).float(), logits[at_labels].float()
             errors = torch.softmax(logits, dim=-1, out=logits)
@@ -242,11 +244,11 @@ class CrossEntropyByPieces(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
         """Scales what the forward pass has computed."""
         states_gradient, weight_gradient = ctx.saved_tensors
         (scale,) = gradients
-        return states_gradient * scale, None if weight_gradient is None else weight_gradient * scale, None
+        return states_gradient * scale, None if weight_gradient is None else weight_gradient * scale, None, None
 
 
 def _divide(total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None) -> torch.Tensor:

@@ -64,7 +64,7 @@ def test_the_loss_is_its_formula(smoothing, z_weight):
 @pytest.mark.parametrize("chunked", [False, True])
 def test_projecting_labelled_positions_alone_gives_the_same_loss_and_gradients(chunked, smoothing, monkeypatch):
     # 20 positions in a piece, and fewer in the last.
-    monkeypatch.setattr("kakehashi.modeling.loss_kakehashi.LOGITS_AT_ONCE", 1000)
+    monkeypatch.setattr("kakehashi.modeling.loss_kakehashi.logits_at_once", lambda device_type: 1000)
     head = nn.Linear(16, 50, bias=False)
     states = torch.randn(3, 40, 16, requires_grad=True)
     labels = torch.randint(50, (3, 40)).masked_fill(torch.rand(3, 40) < 0.3, -100)
@@ -101,6 +101,23 @@ def test_pieces_in_bfloat16_are_as_near_to_the_truth_as_logits_at_once():
     assert max(errors["at once"]) < 0.05
     for by_pieces, at_once in zip(errors["by pieces"], errors["at once"], strict=True):
         assert by_pieces < 1.5 * at_once + 1e-3
+
+
+@pytest.mark.parametrize("count", [1, 700, 3000])
+def test_many_pieces_in_bfloat16_add_up_as_few_do(count, monkeypatch):
+    states, labels = torch.randn(count, 16), torch.randint(50, (count,))
+    head = nn.Linear(16, 50, bias=False)
+    found = []
+    for size in (50 * 5, 50 * count):
+        monkeypatch.setattr("kakehashi.modeling.loss_kakehashi.logits_at_once", lambda device_type, size=size: size)
+        head.weight.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = TokenLoss(chunked=True).from_states(states, head, labels)
+        loss.backward()
+        found.append((loss.detach(), head.weight.grad.clone()))
+    (many, many_gradient), (few, few_gradient) = found
+    torch.testing.assert_close(many, few, rtol=1e-4, atol=0)
+    assert (many_gradient - few_gradient).norm() < 4e-3 * few_gradient.norm()
 
 
 def test_frozen_projections_get_no_gradient_from_pieces():

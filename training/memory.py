@@ -24,7 +24,7 @@ from kakehashi.modeling import (
     KakehashiForConditionalGeneration,
     KakehashiForMaskedLM,
 )
-from kakehashi.modeling.loss_kakehashi import LOGITS_AT_ONCE
+from kakehashi.modeling.loss_kakehashi import logits_at_once
 from kakehashi.training.optimizer import split_parameters
 
 __all__ = ["MemoryEstimate", "ParameterCounts", "activation_bytes", "estimate_memory", "model_on_meta"]
@@ -128,6 +128,7 @@ def estimate_memory(
     gradient_checkpointing: bool = False,
     chunked_loss: bool = True,
     shards: int = 1,
+    device_type: str = "cuda",
 ) -> MemoryEstimate:
     """Returns what training takes on one device.
 
@@ -141,6 +142,7 @@ def estimate_memory(
         gradient_checkpointing: Whether layers are computed once more in the backward pass.
         chunked_loss: Whether logits are computed piece by piece.
         shards: Devices that weights, gradients and optimizer state are divided among (FSDP).
+        device_type: Decides how large the pieces of the loss are.
     """
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
@@ -155,16 +157,17 @@ def estimate_memory(
     if labels is None:
         labels = target_tokens or source_tokens
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    logits = 0.0 if head is None else _logit_bytes(model.config, labels, bf16=bf16, chunked=chunked_loss)
+    piece = logits_at_once(device_type) if chunked_loss else None
+    logits = 0.0 if head is None else _logit_bytes(model.config, labels, bf16=bf16, piece=piece)
     return MemoryEstimate(weights / shards, _FULL * trained / shards, _FULL * moments / shards, activations, logits)
 
 
-def _logit_bytes(config: Any, labels: float, *, bf16: bool, chunked: bool) -> float:
-    """Returns the bytes of logits, log-probabilities and the gradient of either, for each labelled position."""
-    if chunked:
+def _logit_bytes(config: Any, labels: float, *, bf16: bool, piece: int | None) -> float:
+    """Returns the bytes of logits, log-probabilities and the gradient of either; `piece` logits exist at a time."""
+    if piece is not None:
         # The states with a label, their gradient and the projection's, and one piece of logits.
-        piece = min(labels * config.vocab_size, LOGITS_AT_ONCE) * (_HALF if bf16 else _FULL)
-        return (2 * labels + config.vocab_size) * _FULL * config.hidden_size + piece
+        held = min(labels * config.vocab_size, piece) * (_HALF if bf16 else _FULL)
+        return (2 * labels + config.vocab_size) * _FULL * config.hidden_size + held
     entry = (2 * _HALF + 3 * _FULL) if bf16 else 3 * _FULL
     return labels * config.vocab_size * entry
 
