@@ -16,7 +16,7 @@ from kakehashi.modeling import (
 )
 from kakehashi.training.evaluations import Measurement, keep_measurement, read_measurements
 from kakehashi.training.finished_run import count_stored_parameters
-from kakehashi.training.model_card import to_eval_results, write_model_card
+from kakehashi.training.model_card import cell, code, to_eval_results, write_model_card
 
 TRANSLATION = {"translation": {"ja": "Translate to Japanese: {text}"}}
 
@@ -184,9 +184,21 @@ def test_pictures_that_the_run_listed_are_shown_with_the_loss_first(finish_run):
     assert re.findall(r"!\[.*", text) == pictures
 
 
-def test_a_bar_in_an_argument_does_not_end_its_cell(finish_run):
-    text = write_model_card(finish_run(recipe={"source_template": "a|b {en}"})).read_text("utf-8")
+def test_bars_and_backticks_do_not_end_a_cell(finish_run):
+    recipe = {"source_template": "a|b {en}", "train_files": ["/x/a|b`c.jsonl"], "data_license": ["CC|BY"]}
+    folder = finish_run(recipe=recipe)
+    settings = {"text_column": "a|b"}
+    keep_measurement(folder, Measurement("perplexity", ["t|``"], 3, {"loss": 0.5}, settings=settings))
+    text = write_model_card(folder).read_text("utf-8")
     assert "| `source_template` | `a\\|b {en}` |" in text
+    assert text.count("| `` a\\|b`c.jsonl `` | ") == 2  # In both languages.
+    assert "| training | `` a\\|b`c.jsonl `` |" in text and " | CC\\|BY |" in text
+    assert text.count("| ``` t\\|`` ``` | 3 |") == 2 and "| text_column a\\|b |" in text
+
+
+def test_text_of_a_cell_stays_in_it():
+    assert cell("a | b\nc") == "a \\| b c" and cell(2) == "2"
+    assert code("a", "b|c", "`d``e") == "`a`, `b\\|c`, ``` `d``e ```"
 
 
 def test_a_secret_of_the_recipe_is_on_no_card(finish_run):

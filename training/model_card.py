@@ -85,6 +85,8 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
     return ModelCard.from_template(
         _card_data(run, head, name, license, measurements),
         template_str=resources.files("kakehashi.model_cards").joinpath("template.md").read_text(encoding="utf-8"),
+        cell=cell,
+        code=code,
         name=name,
         license=license or "not stated",
         is_japanese="ja" in languages,
@@ -172,7 +174,7 @@ def _measurement_row(measurement: Measurement) -> dict[str, Any]:
     into = measurement.target_language
     return {
         "task": measurement.task if into is None else f"translation into {into}",
-        "data": ", ".join(f"`{name}`" for name in measurement.data),
+        "data": measurement.data,
         "rows": f"{measurement.rows:,}",
         "settings": ", ".join(f"{key} {value}" for key, value in measurement.settings.items()) or "none",
         "scores": {measure: _format_number(value) for measure, value in measurement.scores.items()},
@@ -182,21 +184,21 @@ def _measurement_row(measurement: Measurement) -> dict[str, Any]:
 
 def _describe_files(run: FinishedRun) -> dict[str, list[str]]:
     """Returns the names of the files or data sets by the role they had."""
-    described = {role: [f"`{each}`" for each in run.sources(key)] for role, key in _DATA_KEYS.items()}
+    described = {role: run.sources(key) for role, key in _DATA_KEYS.items()}
     return {role: names for role, names in described.items() if names}
 
 
 def _describe_start(run: FinishedRun) -> str:
     """Returns sentences on the weights that training began from, and on how long it took."""
-    came_from = f"`{run.start}`" if run.start else f"random weights of the preset `{run.recipe.get('preset')}`"
+    came_from = code(run.start) if run.start else f"random weights of the preset `{run.recipe.get('preset')}`"
     seconds = run.metrics.get("train_runtime")
     duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
     described = f"Training started from {came_from}.{duration}"
-    averaged = ", ".join(f"`{name}`" for name in _as_list(run.metrics.get("averaged_runs")))
+    averaged = _as_list(run.metrics.get("averaged_runs"))
     if averaged:
         described += (
-            f" The weights are the mean of those of the runs {averaged}: start and arguments are those of the first, "
-            "the time is that of all together."
+            f" The weights are the mean of those of the runs {code(*averaged)}: start and arguments are those of the "
+            "first, the time is that of all together."
         )
     return described
 
@@ -226,11 +228,24 @@ def public_recipe(run: FinishedRun) -> dict[str, Any]:
     return {key: shown.get(key, without_folders(value)) for key, value in kept.items()}
 
 
-def _chosen_arguments(run: FinishedRun) -> dict[str, str]:
+def _chosen_arguments(run: FinishedRun) -> dict[str, Any]:
     """Returns the recipe's keys and values for the card's table, without those shown elsewhere on the card."""
-    kept = {key: value for key, value in public_recipe(run).items() if key not in _KEYS_SHOWN_ELSEWHERE}
-    # A bar or a line break would end the cell of the table.
-    return {key: " ".join(str(value).replace("|", "\\|").split()) for key, value in kept.items()}
+    return {key: value for key, value in public_recipe(run).items() if key not in _KEYS_SHOWN_ELSEWHERE}
+
+
+def cell(value: Any) -> str:
+    """Returns a value as the text of a cell of a table, which a bar or a line break would end."""
+    return " ".join(str(value).replace("|", "\\|").split())
+
+
+def code(*values: Any) -> str:
+    """Returns values as code in a cell, each between more backticks than stand side by side in it."""
+    spans = []
+    for text in map(cell, values):
+        longest = max(map(len, re.findall("`+", text)), default=0)
+        edge = "`" * (longest + 1)
+        spans.append(f"{edge} {text} {edge}" if longest else f"{edge}{text}{edge}")
+    return ", ".join(spans)
 
 
 def without_folders(value: Any) -> Any:
