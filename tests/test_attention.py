@@ -29,6 +29,7 @@ def test_attention_is_what_the_recipe_says(build_tiny_model, tmp_path):
     ("device", "bf16", "overrides", "packing", "expected"),
     [
         ("cuda", True, {}, True, "varlen"),
+        ("cuda:1", True, {}, True, "sdpa"),
         ("cuda", False, {}, True, "sdpa"),
         ("cuda", True, {"attention_dropout": 0.1}, True, "sdpa"),
         ("cuda", True, {}, False, "sdpa"),
@@ -40,8 +41,10 @@ def test_attention_is_what_the_recipe_says(build_tiny_model, tmp_path):
     ],
 )
 def test_attention_needs_no_mask_where_it_can_run_without_one(
-    build_tiny_model, device, bf16, overrides, packing, expected
+    build_tiny_model, device, bf16, overrides, packing, expected, monkeypatch
 ):
+    # The second one stands for a card from before Ampere.
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device.index else (9, 0))
     model = build_tiny_model(KakehashiForConditionalGeneration, **overrides)
     set_attention(model, InstructArguments(packing=packing), fake_arguments(device, bf16))
     assert model.config._attn_implementation == expected

@@ -1,9 +1,10 @@
-"""Which devices compute in bfloat16 themselves."""
+"""Which devices compute in bfloat16 themselves, and in what a run computes."""
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
-from kakehashi.training.bfloat16 import computes_bfloat16
+from kakehashi.training.bfloat16 import autocast_of, computes_bfloat16
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +36,12 @@ def test_an_imitation_on_a_gpu_does_not_count(supported, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_bf16_supported)
     assert computes_bfloat16("cuda") is supported
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [({}, torch.float32), ({"bf16": True}, torch.bfloat16), ({"fp16": True}, torch.float16)]
+)
+def test_products_are_computed_in_the_precision_of_the_run(precision, expected, tmp_path):
+    matrix = torch.ones(2, 2)
+    with autocast_of(TrainingArguments(str(tmp_path), use_cpu=True, **precision)):
+        assert (matrix @ matrix).dtype == expected

@@ -104,6 +104,27 @@ def test_a_share_of_unknown_steps_is_refused(what):
     parse_recipe(InstructArguments, {**keys, f"{what}_strategy": "no"})
 
 
+def test_precision_is_that_of_accelerate_unless_the_recipe_says_something_else(monkeypatch):
+    monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    silent = {key: value for key, value in RECIPE.items() if key != "bf16"} | {"use_cpu": True}
+    _, training_arguments = parse_recipe(InstructArguments, silent)
+    assert training_arguments.bf16 and training_arguments.mixed_precision == "bf16"
+    _, training_arguments = parse_recipe(InstructArguments, {**silent, "bf16": False})
+    assert not training_arguments.bf16 and training_arguments.mixed_precision == "no"
+    monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: False)
+    _, training_arguments = parse_recipe(InstructArguments, silent)
+    assert not training_arguments.bf16 and training_arguments.mixed_precision == "no"
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_memory_is_pinned_where_there_is_a_gpu(has_gpu, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    arguments, training_arguments = parse_recipe(InstructArguments, RECIPE)
+    assert training_arguments.dataloader_pin_memory is has_gpu
+    assert "dataloader_pin_memory" not in resolved_recipe(arguments, training_arguments)
+
+
 @pytest.mark.parametrize("computes", [True, False])
 def test_bfloat16_is_left_out_with_a_word_on_a_processor_that_imitates_it(computes, monkeypatch, capsys):
     monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: computes)

@@ -100,9 +100,9 @@ def test_a_decoder_alone_answers_too(recipe, build_tiny_model, tiny_tokenizer, t
 @pytest.fixture
 def ask(tmp_path, tiny_model, tiny_tokenizer):
     """A function that starts a run at a step and validates it at another."""
-    arguments = TrainingArguments(output_dir=str(tmp_path))
 
-    def ask_at(step, start=0, **keys):
+    def ask_at(step, start=0, bf16=False, **keys):
+        arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=bf16)
         questions = [SampleQuestion("I love cats.")]
         samples = AnswerSamples(tiny_tokenizer, questions, max_new_tokens=3, **keys)
         state = TrainerState(global_step=start, is_world_process_zero=True)
@@ -126,6 +126,15 @@ def test_a_step_is_asked_once_and_the_time_is_left_out(ask, tmp_path):
     ask(2, leave_out=lambda: left_out.append(True))
     assert [sample["step"] for sample in samples_in(tmp_path)] == [2]
     assert left_out == [True]
+
+
+def test_the_whole_model_answers_in_the_precision_of_the_run(ask, tiny_model, monkeypatch):
+    dtypes = set()
+    encoder = tiny_model.get_encoder().layers[0].mlp.down_proj
+    hook = encoder.register_forward_hook(lambda module, args, output: dtypes.add((module.training, output.dtype)))
+    ask(2, bf16=True)
+    hook.remove()
+    assert (False, torch.bfloat16) in dtypes and (False, torch.float32) not in dtypes
 
 
 def test_model_and_random_state_are_given_back(tiny_model, tiny_tokenizer, monkeypatch):

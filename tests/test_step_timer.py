@@ -51,14 +51,18 @@ def test_at_least_one_step_is_timed(tiny_config, tmp_path):
     assert timed.steps == 1
 
 
-@pytest.mark.parametrize(("compile_layers", "warm_up"), [(False, 1), (True, 6)])
-def test_compiling_is_over_before_the_clock_runs(tiny_config, tmp_path, monkeypatch, compile_layers, warm_up):
-    taken = []
+@pytest.mark.parametrize(("compiled", "warm_up"), [(None, 1), ("layers", 6), ("model", 6)])
+def test_compiling_is_over_before_the_clock_runs(tiny_config, tmp_path, monkeypatch, compiled, warm_up):
+    taken, calls = [], []
     monkeypatch.setattr(step_timer, "_step", lambda model, optimizer, batch, arguments: taken.append(batch))
-    monkeypatch.setattr(step_timer, "compile_layers", lambda model: None)
-    arguments = InstructArguments(compile_layers=compile_layers)
-    training_arguments = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    monkeypatch.setattr(step_timer, "compile_layers", lambda model: calls.append("layers"))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda model, **options: calls.append("model"))
+    arguments = InstructArguments(compile_layers=compiled == "layers")
+    training_arguments = Seq2SeqTrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, torch_compile=compiled == "model"
+    )
     batches = [{name: rows[:count] for name, rows in BATCH.items()} for count in (1, 2)]
     timed = time_steps(AutoModelForSeq2SeqLM, tiny_config, arguments, training_arguments, batches, 0.0)
     assert timed.steps == 1
+    assert calls == [compiled] * bool(compiled)
     assert [len(batch["labels"]) for batch in taken[:-1]] == [1, 2, 1, 2, 1, 2][:warm_up]

@@ -35,7 +35,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "logging_steps": 50,
     "save_total_limit": 2,
     "disable_tqdm": False,
-    "dataloader_pin_memory": False,
     "report_to": "none",
 }
 

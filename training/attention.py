@@ -8,6 +8,9 @@ from transformers import PreTrainedModel, Seq2SeqTrainingArguments
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 
+# The flash kernel runs from Ampere on.
+_OLDEST_FLASH = (8, 0)
+
 
 def set_attention(
     model: PreTrainedModel, arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments
@@ -42,8 +45,9 @@ def _should_run_varlen(
         return False
     if config.position_embedding_type == "relative_bias" or config.attention_dropout:
         return False
-    device = training_arguments.device.type
-    if device == "cuda":
+    device = training_arguments.device
+    if device.type == "cuda":
         is_half = training_arguments.bf16 or training_arguments.fp16 or config.dtype in (torch.bfloat16, torch.float16)
-        return is_half and isinstance(arguments, SequenceStageArguments) and arguments.packing
-    return device == "cpu"
+        is_packed = isinstance(arguments, SequenceStageArguments) and arguments.packing
+        return is_half and is_packed and torch.cuda.get_device_capability(device) >= _OLDEST_FLASH
+    return device.type == "cpu"

@@ -1,10 +1,13 @@
-"""Whether a device computes in bfloat16 itself, or only imitates it."""
+"""Half precision: whether a device computes in bfloat16 itself or only imitates it, and computing as a run does."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
+from transformers import TrainingArguments
 
 # What x86-64 and Arm call the instructions that multiply in bfloat16.
 _CPU_CAPABILITIES = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
@@ -24,3 +27,18 @@ def computes_bfloat16(device_type: str) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name) for name in _CPU_CAPABILITIES)
     return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def autocast_of(training_arguments: TrainingArguments) -> AbstractContextManager[Any]:
+    """Returns a context in which products are computed in the precision of a run.
+
+    Trainer's own covers the forward pass of a model alone, not the encoder that `generate` calls, nor a model that no
+    Trainer has prepared.
+
+    Args:
+        training_arguments: `bf16`, `fp16` and the device.
+    """
+    if not training_arguments.bf16 and not training_arguments.fp16:
+        return nullcontext()
+    dtype = torch.bfloat16 if training_arguments.bf16 else torch.float16
+    return torch.autocast(training_arguments.device.type, dtype)

@@ -16,7 +16,7 @@ import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from kakehashi.training.arguments import TRAINING_DEFAULTS, StageArguments, read_mapping
+from kakehashi.training.arguments import STAGES, TRAINING_DEFAULTS, StageArguments, read_mapping
 from kakehashi.training.bfloat16 import computes_bfloat16
 from kakehashi.training.console import notify
 from kakehashi.training.processes import launched_processes
@@ -122,7 +122,11 @@ def parse_recipe(
         raise ValueError("`output_dir` must name the folder of the run, got nothing")
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     typed = {key: _typed(parser, actions[key], value, hints[key]) for key, value in given.items()}
-    values = {**TRAINING_DEFAULTS, **typed}
+    values = {**_defaults(), **typed}
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched in ("bf16", "fp16") and not {"bf16", "fp16"} & values.keys():
+        # What accelerate's configuration says of precision, unless the recipe says something else.
+        values[launched] = True
     if values.get("max_minutes") is not None:
         values.setdefault("num_train_epochs", UNBOUNDED_EPOCHS)
     _require_work(values)
@@ -137,9 +141,23 @@ def parse_recipe(
         )
         values["bf16"] = False
     arguments, training_arguments = parser.parse_dict(values)
+    # Or Trainer would go by accelerate's configuration even so.
+    training_arguments.mixed_precision = _precision(training_arguments)
+    if training_arguments.world_size == 1 and training_arguments.n_gpu > 1:
+        _take_one_gpu(stage, training_arguments)
     if ends_by_time(arguments, training_arguments):
         _require_whole_steps(training_arguments)
     return arguments, training_arguments
+
+
+def _defaults() -> dict[str, Any]:
+    """Returns our defaults of Trainer's keys, on this machine."""
+    return {**TRAINING_DEFAULTS, "dataloader_pin_memory": torch.cuda.is_available()}
+
+
+def _precision(training_arguments: Seq2SeqTrainingArguments) -> str:
+    """Returns the precision of products, as accelerate names it."""
+    return "bf16" if training_arguments.bf16 else "fp16" if training_arguments.fp16 else "no"
 
 
 def ends_by_time(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> bool:
@@ -152,6 +170,14 @@ def ends_by_time(arguments: StageArguments, training_arguments: Seq2SeqTrainingA
     if arguments.max_minutes is None or training_arguments.max_steps > 0:
         return False
     return training_arguments.num_train_epochs >= UNBOUNDED_EPOCHS or getattr(arguments, "streaming", False)
+
+
+def _take_one_gpu(stage: type[StageArguments], training_arguments: Seq2SeqTrainingArguments) -> None:
+    """Keeps Trainer from cutting each batch for all GPUs that one process sees, and says how to use them."""
+    count = training_arguments.n_gpu
+    command = next(name for name, kind in STAGES.items() if issubclass(stage, kind))
+    notify(f"training on one GPU of {count}; `torchrun --nproc-per-node {count} -m kakehashi {command}` takes all")
+    training_arguments._n_gpu = 1
 
 
 def _require_whole_steps(training_arguments: Seq2SeqTrainingArguments) -> None:
@@ -254,7 +280,7 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
     stage_defaults = type(arguments)()
     # Making arguments settles anew where the process trains, so these have to say the same.
     use_cpu = training_arguments.use_cpu
-    defaults = {**TRAINING_DEFAULTS, "output_dir": "", "use_cpu": use_cpu}
+    defaults = {**_defaults(), "output_dir": "", "use_cpu": use_cpu}
     if arguments.max_minutes is not None:
         defaults["num_train_epochs"] = UNBOUNDED_EPOCHS
     training_defaults = type(training_arguments)(**defaults)

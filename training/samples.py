@@ -23,6 +23,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from kakehashi.tokenization.chat import message_text
 from kakehashi.training.arguments import InstructArguments
+from kakehashi.training.bfloat16 import autocast_of
 from kakehashi.training.console import notify
 from kakehashi.training.inference import Prompt, generate_texts
 from kakehashi.training.instruction_rows import Conversation
@@ -147,9 +148,9 @@ class AnswerSamples(TrainerCallback):
         if not self._questions:
             return
         self._asked_step = state.global_step
-        answers = answer_without_trace(
-            model, self._tokenizer, [question.prompt for question in self._questions], self._max_new_tokens
-        )
+        prompts = [question.prompt for question in self._questions]
+        with autocast_of(args):
+            answers = answer_without_trace(model, self._tokenizer, prompts, self._max_new_tokens)
         if state.is_world_process_zero:
             self._write(Path(args.output_dir or ""), state.global_step, answers)
         self._leave_out()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.attention import set_attention
+from kakehashi.training.bfloat16 import autocast_of
 from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.flops import ModelFlops, Workload
 from kakehashi.training.freezing import freeze_parts
@@ -69,9 +69,13 @@ def time_steps(
         model: Any = add_adapter(plain, arguments)
         model.to(device).train()
         freeze_parts(model, arguments)
-        if arguments.compile_layers:
+        is_compiled = arguments.compile_layers or training_arguments.torch_compile
+        if is_compiled:
             draw_like_eager(device)
+        if arguments.compile_layers:
             compile_layers(model)
+        if training_arguments.torch_compile:
+            model.compile(backend=training_arguments.torch_compile_backend, mode=training_arguments.torch_compile_mode)
         if training_arguments.gradient_checkpointing:
             # The older name goes with Transformers 6, the newer one came with 5.23.
             enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
@@ -80,7 +84,7 @@ def time_steps(
         costs = ModelFlops.of_model(model).with_backward(model)
         # Batches that were met before would be faster: kernels for their shapes are there already.
         upcoming = itertools.cycle(batches)
-        for batch in itertools.islice(upcoming, _COMPILING_STEPS if arguments.compile_layers else _WARM_UP_STEPS):
+        for batch in itertools.islice(upcoming, _COMPILING_STEPS if is_compiled else _WARM_UP_STEPS):
             _step(model, optimizer, batch, training_arguments)
         steps, tokens, flops = 0, 0, 0.0
         start = time.perf_counter()
@@ -110,12 +114,8 @@ def _step(
     batch: dict[str, torch.Tensor],
     training_arguments: Seq2SeqTrainingArguments,
 ) -> None:
-    device = training_arguments.device
-    autocast: Any = contextlib.nullcontext()
-    if training_arguments.bf16 or training_arguments.fp16:
-        autocast = torch.autocast(device.type, torch.bfloat16 if training_arguments.bf16 else torch.float16)
-    with autocast:
-        loss = model(**{name: tensor.to(device) for name, tensor in batch.items()}).loss
+    with autocast_of(training_arguments):
+        loss = model(**{name: tensor.to(training_arguments.device) for name, tensor in batch.items()}).loss
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()

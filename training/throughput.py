@@ -221,7 +221,7 @@ def count_batch(batch: Mapping[str, Any], is_encoder_decoder: bool, is_generator
     # A segment has the same number on both sides; those that only the wider side could number are empty.
     paired = min(sources.shape[1], targets.shape[1])
     sums = [
-        torch.tensor(slots, device=ids.device),
+        torch.full((), slots, device=ids.device),
         sources.sum(),
         targets.sum(),
         sources.square().sum(),
@@ -252,7 +252,7 @@ def _count_labels(
 ) -> torch.Tensor:
     """Returns how many positions are projected."""
     if labels is None:
-        return torch.tensor(0, device=ids.device)
+        return torch.zeros((), dtype=torch.long, device=ids.device)
     if labels.ndim == 1 or labels.is_floating_point():
-        return torch.tensor(len(labels), device=ids.device)
+        return torch.full((), len(labels), device=ids.device)
     return (shift_left(labels, segments) if is_shifted else labels).ne(IGNORED_LABEL).sum()
