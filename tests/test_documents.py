@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from kakehashi.training import documents
-from kakehashi.training.documents import is_unreadable, iterate_texts, load_rows, require_columns
+from kakehashi.training.documents import is_unreadable, iterate_texts, load_rows, readable_errors, require_columns
 
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 FILES = {
@@ -186,6 +186,37 @@ def test_a_table_row_with_too_many_fields_is_named(tmp_path):
     assert "line 2 has more fields than the 2" in refusal(write(tmp_path, "a.tsv", "en\tja\n1\t2\t3\n"))
     message = refusal(write(tmp_path, "b.tsv", "en\tja\n1\t2\n1\t2\t3\n"))
     assert "b.tsv" in message and "line 3" in message
+
+
+@pytest.mark.parametrize(("name", "compress"), [("t.tsv", bytes), ("t.tsv.gz", gzip.compress)])
+def test_a_carriage_return_within_a_line_of_a_table_is_refused_with_its_line(tmp_path, monkeypatch, name, compress):
+    monkeypatch.setattr(documents, "_SCANNED_BYTES", 8)
+    whole = "text\tlabel\r\none\tx\r\r\n\r\ntwo\ty\r"
+    assert load_rows(write(tmp_path, name, compress(whole.encode())))[:] == {
+        "text": ["one", "two"],
+        "label": ["x", "y"],
+    }
+    for line in ("on\re\tx", "o\rne\tx", "one\r\tx", "one\t\rx"):
+        path = write(tmp_path, name, compress(f"text\tlabel\r\n{line}\n".encode()))
+        message = f"`{path}` must have one row on each line, but line 2 holds a carriage return"
+        assert refusal(path).startswith(message)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_objects_with_other_columns_than_the_first_are_refused_with_both(tmp_path, streaming):
+    paths = [
+        write(tmp_path, "a.jsonl", '{"instruction": "a", "output": "b"}\n'),
+        write(tmp_path, "b.jsonl", '{"instruction": "a", "input": "c", "output": "b"}\n'),
+    ]
+    with pytest.raises(ValueError, match="must have the same columns") as caught, readable_errors(paths):
+        list(load_rows(paths, streaming=streaming))
+    assert str(caught.value) == (
+        f"Rows read together must have the same columns, but in `{paths[0]}` and 1 more the first have `instruction`, "
+        "`output` and later ones `instruction`, `input`, `output`."
+    )
+    with pytest.raises(Exception) as caught:
+        list(load_rows(paths, streaming=True))
+    assert is_unreadable(caught.value)
 
 
 def test_folders_without_readable_files_mixed_and_unknown_kinds_are_refused(tmp_path):

@@ -31,6 +31,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DownloadMode, Features, IterableDataset, Value, load_dataset
 from datasets import logging as datasets_logging
+from datasets.table import CastError
 
 _BUILDER_OF_EXTENSION = {
     ".txt": "text",
@@ -45,6 +46,9 @@ Data = TypeVar("Data")
 _QUOTE_NONE = 3
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 _SNIFFED_BYTES = 8192
+_SCANNED_BYTES = 2**20
+# The reader of tables ends a row here too.
+_RETURN_WITHIN_LINE = re.compile(rb"\r[^\r\n]")
 
 
 def load_rows(
@@ -62,14 +66,15 @@ def load_rows(
             used only for an id. All files must be of one kind.
         split: Which split of a Hub data set to take. Local files are always taken whole.
         streaming: Read while iterating, for corpora larger than the disk. Files that turn out to be damaged are
-            then found only when they are reached.
+            then found only when they are reached, and a carriage return within a line of a `.tsv` ends the row there.
 
     Returns:
         The rows, of the columns in the table at the top of this file.
 
     Raises:
         ValueError: A path does not exist, a file is empty, damaged, binary or not UTF-8 (with the line number), of
-            an unknown or of mixed kinds; a line is not JSON (with its number); a Hub data set cannot be loaded.
+            an unknown or of mixed kinds; a line is not JSON, or one of a `.tsv` holds a carriage return (with its
+            number); files or rows have different columns; a Hub data set cannot be loaded.
     """
     dataset = _open_rows(paths, split, streaming)
     if dataset.info.builder_name == "text":
@@ -83,7 +88,7 @@ def _open_rows(paths: str | Sequence[str], split: str, streaming: bool) -> Datas
     names = _list_names(paths)
     if not names:
         raise ValueError("`paths` must name at least one file, folder, glob or Hub data set id, but it is empty.")
-    hub_ids = [name for name in names if _looks_like_hub_id(name)]
+    hub_ids = [name for name in names if looks_like_hub_id(name)]
     if hub_ids:
         if len(names) > 1:
             raise ValueError(f"A Hub data set must be the only path, but got {names}.")
@@ -150,7 +155,8 @@ def iterate_texts(paths: str | Sequence[str], text_column: str = "text") -> Iter
             raise ValueError(f"Column `{text_column}` of {_describe(paths)} holds no text.")
 
 
-def _looks_like_hub_id(name: str) -> bool:
+def looks_like_hub_id(name: str) -> bool:
+    """Returns whether a name is `owner/name` or `owner/name:configuration` on the Hub rather than one of a file."""
     # `corpus/train.txt` has the form of a Hub id too; a name that ends like a file was surely meant as one.
     return not os.path.exists(name) and bool(_HUB_ID.fullmatch(name)) and _find_builder(name) is None
 
@@ -190,6 +196,8 @@ def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | Iterabl
     builder = _builder_of(files)
     for file in files:
         _require_content(file, builder)
+        if builder == "tsv" and not streaming:
+            _require_whole_lines(file)
     options: dict[str, Callable[[], dict[str, Any]]] = {
         # A byte order mark is no part of the first document.
         "text": lambda: {"encoding": "utf-8-sig"},
@@ -288,6 +296,22 @@ def _require_content(file: str, builder: str) -> None:
         raise ValueError(f"`{file}` must be UTF-8 text, but line {line} holds a zero byte: it is a binary file.")
 
 
+def _require_whole_lines(file: str) -> None:
+    """Refuses a table in which a carriage return would end a row within a line."""
+    line, begun = 1, b""
+    with readable_errors([file]), _open_bytes(file) as stream:
+        for read in iter(functools.partial(stream.read, _SCANNED_BYTES), b""):
+            block = begun + read
+            if found := _RETURN_WITHIN_LINE.search(block):
+                line += block[: found.start()].count(b"\n")
+                raise ValueError(
+                    f"`{file}` must have one row on each line, but line {line} holds a carriage return: remove it, "
+                    "or save the rows as .jsonl."
+                )
+            line += block.count(b"\n")
+            begun = b"\r" if block.endswith(b"\r") else b""
+
+
 def _table_options(files: Sequence[str], dialect: dict[str, Any]) -> dict[str, Any]:
     """Returns options that keep every value of a csv or tsv file as text."""
     columns = _read_header(files[0], dialect)
@@ -351,7 +375,7 @@ def readable_errors(paths: str | Sequence[str]) -> Iterator[None]:
 
 
 def is_unreadable(error: BaseException) -> bool:
-    """Returns whether an error says that a file of data is cut off, damaged or not UTF-8.
+    """Returns whether an error says that a file of data is cut off, damaged, not UTF-8 or changes its columns.
 
     Args:
         error: What was raised while a recipe with a stream ran. A model that is not found is a plain OSError too.
@@ -359,7 +383,7 @@ def is_unreadable(error: BaseException) -> bool:
     kinds = (EOFError, UnicodeDecodeError, pd.errors.ParserError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
     is_bz2 = type(error) is OSError and str(error) == "Invalid data stream"
     is_zstd = type(error).__name__ == "ZstdError"
-    return isinstance(error, kinds) or is_bz2 or is_zstd or is_damaged_arrow(error)
+    return isinstance(error, (*kinds, CastError)) or is_bz2 or is_zstd or is_damaged_arrow(error)
 
 
 def describe_damage(paths: str | Sequence[str], error: BaseException) -> str:
@@ -369,12 +393,17 @@ def describe_damage(paths: str | Sequence[str], error: BaseException) -> str:
         paths: As for `load_rows`. Local files are read again up to the damage.
         error: What was raised while they were read.
     """
+    if isinstance(error, CastError):
+        return (
+            f"Rows read together must have the same columns, but in {_describe(paths)} the first have "
+            f"{_quote(error.requested_column_names)} and later ones {_quote(error.table_column_names)}."
+        )
     return _find_damage(paths) or f"{_describe(paths)} cannot be read: {_first_line(error)}"
 
 
 def _find_damage(paths: str | Sequence[str]) -> str | None:
     """Reads the files again line by line and returns a sentence about the first damaged place, or None."""
-    local_names = [name for name in _list_names(paths) if not _looks_like_hub_id(name)]
+    local_names = [name for name in _list_names(paths) if not looks_like_hub_id(name)]
     for file in (file for name in local_names for file in _find_files(name)):
         builder = _find_builder(file)
         found = None if builder == "parquet" else _find_bad_bytes(file)
