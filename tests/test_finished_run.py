@@ -29,7 +29,13 @@ def test_a_folder_beside_the_run_is_not_taken_for_a_hub_id(finish_run):
     assert not run.is_hub_id("runs/pretrain") and run.shown("runs/pretrain") == "pretrain"
 
 
-@pytest.mark.parametrize("source", ["/a/b", "~/b", "./b", "C:\\data\\b", "a/*.txt", "a/b.tsv", "b", "a/b/c"])
+@pytest.mark.parametrize("source", ["Qwen/Qwen2.5-0.5B", "user/model-v1.5", "user/pairs:en-ja"])
+def test_a_dot_or_a_configuration_makes_no_file_of_a_hub_id(finish_run, source):
+    run = read_finished_run(finish_run(recipe={"model": source}))
+    assert run.is_hub_id(source) and run.start == source
+
+
+@pytest.mark.parametrize("source", ["/a/b", "~/b", "./b", "C:\\data\\b", "a/*.txt", "a/b.tsv.xz", "b", "a/b/c"])
 def test_what_lies_on_a_machine_is_shown_by_its_last_name(finish_run, source):
     run = read_finished_run(finish_run())
     assert not run.is_hub_id(source)

@@ -71,6 +71,15 @@ def test_the_metadata_is_what_the_hub_reads(finish_run):
     assert data.base_model is None
 
 
+def test_the_metadata_names_what_is_on_the_hub_as_the_hub_does(finish_run):
+    recipe = {"model": "Qwen/Qwen2.5-0.5B", "train_files": ["user/pairs:en-ja"]}
+    data = ModelCard.load(write_model_card(finish_run(recipe=recipe))).data
+    assert data.base_model == "Qwen/Qwen2.5-0.5B" and data.datasets == ["user/pairs"]
+    for into, config in [(None, "en-ja"), ("ja", "en-ja-to-ja")]:
+        (result,) = to_eval_results(Measurement("generation", ["user/pairs:en-ja"], 3, {"chrf": 0.5}, into))
+        assert (result.dataset_type, result.dataset_config) == ("user/pairs", config)
+
+
 def test_the_card_names_no_folder_of_the_machine(finish_run):
     assert "someone" not in write_model_card(finish_run()).read_text("utf-8")
 

@@ -16,8 +16,9 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from kakehashi.training.documents import looks_like_hub_id
+
 _RUN_FILES = ("config.json", "recipe.yaml", "versions.json", "metrics.json")
-_LOCAL_SIGNS = re.compile(r"^[/.~]|^[A-Za-z]:[\\/]|[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class FinishedRun:
         return self.shown(model) if model else None
 
     def is_hub_id(self, source: str) -> bool:
-        """Whether a source that the recipe names is `user/name` on the Hub rather than something on a machine."""
-        if source.count("/") != 1 or _LOCAL_SIGNS.search(source) or Path(source).suffix:
+        """Whether a source that the recipe names is on the Hub, as `load_rows` tells it, and not on a machine."""
+        if source.startswith(".") or not looks_like_hub_id(source):
             return False
         # The recipe may have been written for the folder that the run's folder stands somewhere below.
-        return not any((place / source).exists() for place in (Path(), *self.folder.resolve().parents))
+        return not any((place / source).exists() for place in self.folder.resolve().parents)
 
     def shown(self, source: str) -> str:
         """Returns a source as a stranger may see it: a Hub id whole, of a local path only the last name."""

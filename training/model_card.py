@@ -133,10 +133,16 @@ def _card_data(
         pipeline_tag=head.pipeline_tag,
         tags=["kakehashi"],
         base_model=start if start and run.is_hub_id(start) else None,
-        datasets=[source for source in named if run.is_hub_id(source)] or None,
+        datasets=list(dict.fromkeys(_split_hub_id(source)[0] for source in named if run.is_hub_id(source))) or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         eval_results=results or None,
     )
+
+
+def _split_hub_id(source: str) -> tuple[str, str | None]:
+    """Returns the name of a data set on the Hub, and the configuration that may stand behind it."""
+    name, _, configuration = source.partition(":")
+    return name, configuration or None
 
 
 def to_eval_results(measurement: Measurement) -> list[EvalResult]:
@@ -149,15 +155,15 @@ def to_eval_results(measurement: Measurement) -> list[EvalResult]:
     task = _TASKS.get(measurement.task) or ("translation" if into else "text2text-generation")
     label = ", ".join(measurement.data)
     # The Hub's name of a data set, or for a file a word in the same alphabet.
-    kind = measurement.data[0] if len(measurement.data) == 1 else label
-    kind = kind if kind.count("/") == 1 else re.sub(r"[^\w.-]+", "-", kind)
+    kind, configuration = _split_hub_id(label) if "/" in label else (re.sub(r"[^\w.-]+", "-", label), None)
+    # What is measured on one data set differs by this and nothing else.
+    parts = [part for part in (configuration, into and f"to-{into}") if part]
     return [
         EvalResult(
             task_type=task,
             dataset_type=kind,
             dataset_name=label if into is None else f"{label}, into {into}",
-            # Two directions measured on one file differ by this and nothing else.
-            dataset_config=None if into is None else f"to-{into}",
+            dataset_config="-".join(parts) or None,
             dataset_args={"rows": measurement.rows, **measurement.settings},
             metric_type=_METRIC_TYPES.get(measure, measure),
             metric_name=measure,
