@@ -70,6 +70,16 @@ def test_label_smoothing_of_trainer_is_for_classification_alone(tmp_path):
             require_compatible(stage(), settings)
 
 
+def test_a_stream_needs_an_end_of_the_run(tmp_path):
+    def settings(**keys):
+        return Seq2SeqTrainingArguments(str(tmp_path), use_cpu=True, **keys)
+
+    require_compatible(PretrainArguments(streaming=True), settings(max_steps=1))
+    require_compatible(InstructArguments(streaming=True, max_minutes=1.0), settings())
+    with pytest.raises(ValueError, match="`max_steps` or `max_minutes` must be given where `streaming` is true"):
+        require_compatible(PretrainArguments(streaming=True), settings())
+
+
 @pytest.mark.parametrize("stage", [PretrainArguments, InstructArguments, ClassifyArguments])
 def test_workers_that_outlive_an_epoch_are_refused(stage, tmp_path):
     settings = {"dataloader_num_workers": 1, "use_cpu": True}

@@ -367,7 +367,7 @@ class ClassifyArguments(StageArguments):
 
 
 def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> None:
-    """Raises a ValueError for keys of Trainer that do not do in a stage what they say.
+    """Raises a ValueError for keys of Trainer that do not do in a stage what they say, or that it needs.
 
     Args:
         arguments: The stage's arguments.
@@ -378,8 +378,12 @@ def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTra
             "`dataloader_persistent_workers` must be false, got true: workers that outlive an epoch would make the "
             "batches of the next one as they made those of the first"
         )
+    if not isinstance(arguments, SequenceStageArguments):
+        return
+    if arguments.streaming and training_arguments.max_steps <= 0 and arguments.max_minutes is None:
+        raise ValueError("`max_steps` or `max_minutes` must be given where `streaming` is true, got neither")
     smoothing = training_arguments.label_smoothing_factor
-    if isinstance(arguments, SequenceStageArguments) and smoothing:
+    if smoothing:
         # Trainer would compute a loss of its own, without the z-loss and across the seams of packed rows.
         raise ValueError(
             f"`label_smoothing_factor` must be 0 in this stage, got {smoothing}: use "
