@@ -160,6 +160,17 @@ def test_the_output_file_holds_what_is_printed(tiny_model_dir, tmp_path, tiny_se
     assert list(output.parent.iterdir()) == [output]
 
 
+@pytest.mark.parametrize("option", ["--output", "--predictions"])
+@pytest.mark.parametrize("name", ["folder", "file/numbers.json"])
+def test_a_path_that_cannot_be_written_to_is_refused_before_anything_is_measured(tmp_path, capsys, option, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    path = str(tmp_path / name)
+    # Neither the model nor the rows are looked at.
+    assert cli.main(["evaluate", "no-model", "--data", "no-rows.txt", option, path]) == 2
+    assert f"`{option}` must be a file in a folder that can be written to, got {path}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "row, arguments, message",
     [
@@ -203,6 +214,29 @@ def test_the_numbers_of_a_run_are_kept_for_its_card(finish_run, answers, write, 
     assert kept.settings == {"max_new_tokens": 128, "num_beams": 2}
     printed = json.loads(capsys.readouterr().out)
     assert kept.scores == {name: printed[name] for name in kept.scores} and kept.scores["exact_match"] == 1.0
+
+
+def test_other_rows_and_other_columns_are_kept_beside_each_other(finish_run, tmp_path):
+    labels = {"id2label": LABELS, "label2id": {label: index for index, label in LABELS.items()}}
+    folder = finish_run(KakehashiForSequenceClassification, "classify", **labels)
+    for language, label in [("en", "animal"), ("ja", "food")]:
+        (tmp_path / language).mkdir()
+        row = json.dumps({"text": "I love cats.", "label": label, "topic": "food"})
+        (tmp_path / language / "test.jsonl").write_text(row)
+    for arguments in (["en"], ["ja"], ["en", "--label-column", "topic"], ["en"]):
+        language, *options = arguments
+        evaluate(folder, "--data", tmp_path / language / "test.jsonl", *options)
+    kept = read_measurements(folder)
+    assert [each.settings for each in kept] == [{}, {"label_column": "topic"}, {}]
+    assert {tuple(each.data) for each in kept} == {("test.jsonl",)}
+
+
+def test_a_prompt_of_ones_own_is_kept_and_columns_that_are_not_read_are_not(finish_run, answers, write):
+    folder, data = finish_run(), write([{"q": "a", "a": "b"}])
+    evaluate(folder, "--data", data, "--source-template", "Say: {q}", "--target-column", "a", "--text-column", "x")
+    (kept,) = read_measurements(folder)
+    asked = {"target_column": "a", "source_template": "Say: {q}"}
+    assert kept.settings == {**asked, "max_new_tokens": 128, "num_beams": 1}
 
 
 def test_a_model_folder_that_no_run_left_stays_as_it_is(classifier_dir, write):

@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from kakehashi.training.evaluations import EVALUATIONS_FILE, Measurement, keep_measurement, read_measurements
+from kakehashi.training.evaluations import (
+    EVALUATIONS_FILE,
+    Measurement,
+    fingerprint_rows,
+    keep_measurement,
+    read_measurements,
+)
+from kakehashi.training.run_files import listed_files
 
 FIRST = Measurement("generation", ["test.tsv"], 10, {"chrf": 0.25}, "ja", {"num_beams": 1}, "2026-01-02")
 
@@ -19,6 +26,22 @@ def test_measuring_again_replaces_and_measuring_otherwise_adds(finish_run):
         keep_measurement(folder, each)
     assert read_measurements(folder) == [other, better]
     assert not list(folder.glob(".*"))
+
+
+def test_files_of_one_name_and_length_are_told_apart_by_their_rows(finish_run):
+    folder = finish_run()
+    same, other = ([{"text": "a", "label": 1}, {"text": "b", "label": label}] for label in (1, 0))
+    assert fingerprint_rows(same) == fingerprint_rows([dict(sorted(row.items())) for row in same])
+    first, second = (dataclasses.replace(FIRST, rows_sha256=fingerprint_rows(rows)) for rows in (same, other))
+    for each in (first, second, first):
+        keep_measurement(folder, each)
+    assert read_measurements(folder) == [second, first]
+
+
+def test_the_file_is_listed_as_one_of_the_run(finish_run):
+    folder = finish_run()
+    keep_measurement(folder, FIRST)
+    assert EVALUATIONS_FILE in listed_files(folder)
 
 
 def test_what_was_measured_on_other_weights_is_dropped(finish_run):

@@ -155,6 +155,14 @@ def test_evaluations_become_what_the_hub_calls_a_model_index(finish_run):
     assert find_card_errors(text) == []
 
 
+def test_each_number_in_the_metadata_keeps_its_own_settings(finish_run):
+    folder = finish_run()
+    for settings in ({"label_column": "label"}, {"label_column": "topic"}):
+        keep_measurement(folder, Measurement("classification", ["test.tsv"], 3, {"accuracy": 0.5}, settings=settings))
+    results = ModelCard.load(write_model_card(folder)).data.eval_results
+    assert [each.metric_args["label_column"] for each in results] == ["label", "topic"]
+
+
 def test_the_hub_takes_the_metadata(finish_run, hub):
     folder = finish_run(recipe={"datasets": ["user/pairs"]})
     keep_measurement(folder, Measurement("classification", ["user/pairs"], 3, {"accuracy": 0.5, "macro_f1": 0.4}))

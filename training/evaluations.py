@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from kakehashi.training.finished_run import fingerprint_weights
+from kakehashi.training.run_files import put_file
 
 EVALUATIONS_FILE = "evaluations.json"
 
@@ -26,8 +27,9 @@ class Measurement:
         rows: Rows of them that were used.
         scores: Name → value.
         target_language: Language translated into; None where nothing was translated.
-        settings: How the answers were made, such as `num_beams`.
+        settings: What was asked and how the answers were made, such as `label_column` and `num_beams`.
         date: Day of the measurement, in UTC.
+        rows_sha256: What tells these rows from others in files of the same names; None where nobody asks.
     """
 
     task: str
@@ -37,11 +39,21 @@ class Measurement:
     target_language: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).date().isoformat())
+    rows_sha256: str | None = None
 
     @property
     def subject(self) -> tuple[Any, ...]:
         """What was measured; measuring it again replaces the earlier numbers."""
-        return self.task, tuple(self.data), self.target_language, self.rows, json.dumps(self.settings, sort_keys=True)
+        settings = json.dumps(self.settings, sort_keys=True)
+        return self.task, tuple(self.data), self.target_language, self.rows, settings, self.rows_sha256
+
+
+def fingerprint_rows(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns a SHA-256 over the rows that something is measured on, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 def keep_measurement(folder: Path, measurement: Measurement) -> None:
@@ -50,18 +62,18 @@ def keep_measurement(folder: Path, measurement: Measurement) -> None:
     Args:
         folder: The run's folder; what was measured on other weights that lay there is dropped.
         measurement: What was measured on its weights.
+
+    Raises:
+        ValueError: If the file of the measurements or the list of the run's files is damaged.
+        OSError: If it cannot be written; the old file stays.
     """
     kept = [each for each in read_measurements(folder) if each.subject != measurement.subject]
     content = {
         "weights_sha256": fingerprint_weights(folder),
         "measurements": [dataclasses.asdict(each) for each in (*kept, measurement)],
     }
-    aside = folder / f".{EVALUATIONS_FILE}.writing"
-    try:
-        aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(aside, folder / EVALUATIONS_FILE)
-    finally:
-        aside.unlink(missing_ok=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    put_file(folder, EVALUATIONS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from kakehashi.training.card_arguments import describe_data_sets
 from kakehashi.training.card_heads import CardHead, card_head, list_described_architectures
 from kakehashi.training.evaluations import Measurement, read_measurements
 from kakehashi.training.finished_run import FinishedRun, count_stored_parameters, read_finished_run
+from kakehashi.training.run_files import listed_files
 
 # Recipe keys that the table of data shows, by the role they have there.
 _DATA_KEYS = {"training": "train_files", "validation": "validation_files", "test": "test_files"}
@@ -108,8 +108,7 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
 
 def list_plots(folder: Path) -> list[Path]:
     """Returns the pictures that a run drew, the loss curve first."""
-    manifest = folder / "run_files.json"
-    names = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else ["loss.png"]
+    names = {"loss.png", *listed_files(folder)}
     plots = [folder / name for name in names if name.endswith(".png") and (folder / name).is_file()]
     return sorted(plots, key=lambda plot: (plot.name != "loss.png", plot.name))
 
@@ -164,10 +163,11 @@ def to_eval_results(measurement: Measurement) -> list[EvalResult]:
             dataset_type=kind,
             dataset_name=label if into is None else f"{label}, into {into}",
             dataset_config="-".join(parts) or None,
-            dataset_args={"rows": measurement.rows, **measurement.settings},
             metric_type=_METRIC_TYPES.get(measure, measure),
             metric_name=measure,
             metric_value=value,
+            # Not of the data set: all that was measured on one data set shares what is said of it.
+            metric_args={"rows": measurement.rows, **measurement.settings},
         )
         for measure, value in measurement.scores.items()
         # How many tokens there were is no quality of the model.

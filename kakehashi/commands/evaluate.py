@@ -43,6 +43,8 @@ MaxRows = Annotated[int | None, typer.Option(min=1, help="Use only the first row
 Output = Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file too.")]
 Predictions = Annotated[Path | None, typer.Option(help="Write what the model answered to this JSON lines file.")]
 
+_DEFAULT_COLUMNS = {"text_column": "text", "label_column": "label"}
+
 
 def evaluate(
     model: options.Model,
@@ -52,8 +54,8 @@ def evaluate(
     source_column: SourceColumn = None,
     target_column: TargetColumn = None,
     source_template: SourceTemplate = None,
-    text_column: TextColumn = "text",
-    label_column: LabelColumn = "label",
+    text_column: TextColumn = _DEFAULT_COLUMNS["text_column"],
+    label_column: LabelColumn = _DEFAULT_COLUMNS["label_column"],
     max_rows: MaxRows = None,
     output: Output = None,
     predictions: Predictions = None,
@@ -74,6 +76,8 @@ def evaluate(
     evaluations.json, for the model card.
     """
     silence_libraries()
+    for option, path in (("--output", output), ("--predictions", predictions)):
+        _require_file(option, path)
     from kakehashi.training import inference
     from kakehashi.training.documents import load_rows
 
@@ -86,10 +90,12 @@ def evaluate(
     load = inference.load_for_restoring if is_encoder else inference.load_for_generation
     load = inference.load_for_classification if is_classifier else load
     network, tokenizer = load(model, device=device.argument, dtype=dtype.argument, trust_remote_code=trust_remote_code)
+    asked: dict[str, Any] = {"text_column": text_column}
     answering: dict[str, Any] = {}
     with _progress_bar(len(rows)) as on_batch:
         subject = _Subject(network, tokenizer, rows, data, {"batch_size": batch_size, "on_batch": on_batch})
         if is_classifier:
+            asked["label_column"] = label_column
             evaluation = subject.measure_labels(text_column, label_column)
         elif is_encoder:
             answering = {"mlm_probability": mlm_probability}
@@ -99,12 +105,22 @@ def evaluate(
             _require_weights(model)
             evaluation = subject.measure_text(text_column)
         else:
-            answering = {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
+            asked, answering = columns, {"max_new_tokens": max_new_tokens, "num_beams": num_beams}
             subject.settings |= answering
             evaluation = subject.measure_answers(language, columns)
     about = {"model": model, "data": data, "rows": len(rows)}
     _report(evaluation, about, output, predictions)
-    _keep_for_the_card(evaluation, about, language, answering)
+    chosen = {key: value for key, value in asked.items() if value != _DEFAULT_COLUMNS.get(key)}
+    _keep_for_the_card(evaluation, about, rows, language, {**chosen, **answering})
+
+
+def _require_file(option: str, path: Path | None) -> None:
+    """Raises a ValueError before anything is measured if a file cannot be written under this path."""
+    if path is None:
+        return
+    place = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK):
+        raise ValueError(f"`{option}` must be a file in a folder that can be written to, got {path}")
 
 
 def _require_weights(model: str) -> None:
@@ -187,17 +203,25 @@ def _report(evaluation: "Evaluation", about: dict[str, Any], output: Path | None
 
 
 def _keep_for_the_card(
-    evaluation: "Evaluation", about: dict[str, Any], language: str | None, settings: dict[str, Any]
+    evaluation: "Evaluation", about: dict[str, Any], rows: "Dataset", language: str | None, settings: dict[str, Any]
 ) -> None:
     """Leaves the numbers beside the weights they were measured on, if those are the weights of a run."""
-    from kakehashi.training.evaluations import EVALUATIONS_FILE, Measurement, keep_measurement
+    from kakehashi.training.evaluations import EVALUATIONS_FILE, Measurement, fingerprint_rows, keep_measurement
     from kakehashi.training.finished_run import is_finished_run, read_finished_run
 
     if not is_finished_run(about["model"]):
         return
     run = read_finished_run(about["model"])
     names = [run.shown(source) for source in about["data"]]
-    measured = Measurement(evaluation.task, names, about["rows"], evaluation.scores, language, settings)
+    measured = Measurement(
+        task=evaluation.task,
+        data=names,
+        rows=about["rows"],
+        scores=evaluation.scores,
+        target_language=language,
+        settings=settings,
+        rows_sha256=fingerprint_rows(rows),
+    )
     try:
         keep_measurement(run.folder, measured)
     except OSError as error:
