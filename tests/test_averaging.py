@@ -117,14 +117,23 @@ def test_the_mean_of_runs_can_be_published_and_tells_of_them_all(finish_run, tmp
     )
 
 
-def test_the_mean_of_runs_on_other_data_is_a_model_but_no_run(finish_run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("data_license: cc-by-4.0", '"cc-by-4.0" and null'),
+        ("test_files: [b.tsv]", '["b.tsv"] and null'),
+        ("validation_split: 0.5", "0.5 and null"),
+        ("validation_files: [b.tsv]", '["/home/someone/private/valid.tsv"] and ["b.tsv"]'),
+    ],
+)
+def test_the_mean_of_runs_on_other_data_is_a_model_but_no_run(finish_run, tmp_path, capsys, line, values):
     first = finish_run()
     second = shutil.copytree(first, tmp_path / "second-model")
     recipe = (second / "recipe.yaml").read_text()
-    (second / "recipe.yaml").write_text(recipe + "data_license: cc-by-4.0\n")
+    (second / "recipe.yaml").write_text(f"{recipe}{line}\n")
     average_models([first, second], tmp_path / "mean")
     told = " ".join(capsys.readouterr().err.split())
-    assert 'the mean cannot be published: its runs differ in `data_license`, "cc-by-4.0" and null' in told
+    assert f"the mean cannot be published: its runs differ in `{line.partition(':')[0]}`, {values}" in told
     assert not is_finished_run(tmp_path / "mean") and (tmp_path / "mean" / "model.safetensors").is_file()
 
 

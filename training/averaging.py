@@ -39,7 +39,10 @@ _MAY_DIFFER = {
 }
 
 # What the card of a mean says of its data must hold for each run.
-_SAME_ON_A_CARD = ("train_files", "license", "language", "datasets", "data_revision", "data_license")
+_SAME_ON_A_CARD = (
+    *("train_files", "validation_files", "test_files", "validation_split"),
+    *("license", "language", "datasets", "data_revision", "data_license"),
+)
 
 
 def average_models(models: Sequence[str | Path], output_dir: Path) -> dict[str, float]:
