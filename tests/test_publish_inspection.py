@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
 from kakehashi.training.publish import inspection
-from kakehashi.training.publish.inspection import find_leak, inspect_folder, is_published, refuse_executable_files
+from kakehashi.training.publish.inspection import (
+    find_secret,
+    find_trace,
+    inspect_folder,
+    is_published,
+    refuse_executable_files,
+)
 
 MODELING = Path(inspection.__file__).resolve().parents[2] / "modeling"
 
@@ -82,7 +89,7 @@ def test_a_pickle_is_refused_under_any_name(tmp_path, protocol):
     ],
 )
 def test_what_tells_of_the_machine_is_found(folder, text, found):
-    assert find_leak(text, ["Someone", "workstation7"]).startswith(found)
+    assert (find_secret(text) or find_trace(text, ["Someone", "workstation7"])).startswith(found)
     (folder / "recipe.yaml").write_text(text, "utf-8")
     with pytest.raises(
         ValueError, match=r"^recipe\.yaml must tell nothing of the machine it comes from, but it holds"
@@ -102,7 +109,7 @@ def test_a_secret_is_not_repeated_in_the_message(folder):
     ["https://www.apache.org/licenses/LICENSE-2.0", "</s> and a/b", "en/ja", "1/2", "Someones", "`/s`", "runs/a/b"],
 )
 def test_what_tells_nothing_is_left_alone(text):
-    assert find_leak(text, ["Someone"]) is None
+    assert find_secret(text) is None and find_trace(text, ["Someone"]) is None
 
 
 def test_the_token_of_this_machine_is_found_whatever_it_looks_like(folder, monkeypatch):
@@ -143,6 +150,18 @@ def test_the_vocabulary_may_hold_any_word(folder):
     tokenizer["model"]["vocab"] |= {"Someone": 9998, "/home/Someone": 9999}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
     inspect_folder(folder, "user/name")
+
+
+def test_a_label_may_look_like_a_path_and_not_like_a_secret(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    for label, message in [("/r/askscience", None), ("hf_" + "a1B2" * 8, "a Hub token")]:
+        path.write_text(json.dumps({**config, "id2label": {"0": label}, "label2id": {label: 0}}), "utf-8")
+        with pytest.raises(ValueError, match=message) if message else nullcontext():
+            inspect_folder(folder, "user/name")
+    path.write_text(json.dumps({**config, "_name_or_path": "/r/askscience"}), "utf-8")
+    with pytest.raises(ValueError, match=r"config\.json .* the path /r/askscience"):
+        inspect_folder(folder, "user/name")
 
 
 def test_binary_in_place_of_text_is_named(folder):
