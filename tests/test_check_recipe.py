@@ -105,6 +105,27 @@ def test_the_other_stages_are_checked_too(check, recipe):
     assert classify.data["notes"] == ["single_label_classification, 5 labels in the sample"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "parts", "trained", "tested"),
+    [
+        ({"folds": 5}, 5, 32, 8),
+        ({"shots": 2, "seeds": 3}, 3, 10, 30),
+        ({"shots": 4}, 5, 20, 20),
+        ({"shots": 100, "seeds": 1, "test_files": True}, 1, 40, 40),
+    ],
+)
+def test_folds_and_shots_are_several_runs_on_a_part_of_the_rows(check, recipe, keys, parts, trained, tested):
+    instruct = dict.fromkeys(["source_template", "target_template", "max_source_length", "max_target_length"])
+    if "test_files" in keys:
+        keys = {**keys, "test_files": recipe["train_files"]}
+    checked = check("classify", **instruct, text_column="en", label_column="ja", **keys)
+    assert checked.data["train"]["rows"] == checked.data["train"]["examples"] == trained
+    assert checked.data["test"]["rows"] == tested
+    assert checked.run["parts"] == parts
+    assert checked.run["steps"] == 2 * -(-trained // 8)
+    assert checked.time["seconds"] == pytest.approx(parts * checked.run["steps"] * checked.time["seconds_per_step"])
+
+
 def test_a_few_steps_are_timed_if_asked_for(tmp_path, recipe, check):
     check()
     checked = check_recipe(str(tmp_path / "recipe.yaml"), {"max_steps": "3"}, measure=True)
@@ -136,6 +157,8 @@ def test_frozen_parts_and_other_families_are_known(check, tmp_path, tiny_tokeniz
         ({"model": "none/none/none"}, "`model` must be a folder with"),
         ({"max_step": 3}, "`max_step` is not a recipe key; did you mean `max_steps`"),
         ({"freeze": ["nothing"]}, "nothing"),
+        ({"attn_implementation": "nonsense"}, "`attn_implementation` 'nonsense' cannot be used"),
+        ({"streaming": True}, "`max_steps` or `max_minutes` must be given where `streaming` is true"),
         ({"train_files": None}, "`train_files` must name at least one"),
     ],
 )

@@ -38,6 +38,13 @@ def test_tables_show_recipe_model_data_memory_and_time(recipe_file, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_several_runs_are_named_and_their_time_is_that_of_all(recipe_file):
+    shown = CliRunner().invoke(app, ["check", recipe_file, "--folds", "5"]).stdout
+    assert "Data of each of 5 runs" in shown and "8 rows of data" in shown
+    assert "Each of 5 runs" in shown and "6 (3.00 epochs of 2)" in shown
+    assert "for all runs, without validation and checkpoints" in shown
+
+
 def test_machines_get_json(recipe_file):
     result = CliRunner().invoke(app, ["check", recipe_file, "--json", "--utilization", "0.25", "--max_length", "4"])
     # Neither bars nor remarks of the stage beside it.

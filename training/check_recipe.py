@@ -21,7 +21,15 @@ import torch
 from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArguments
 
-from kakehashi.training.arguments import STAGES, InstructArguments, StageArguments, require_compatible
+from kakehashi.training.arguments import (
+    DEFAULT_SEEDS,
+    STAGES,
+    ClassifyArguments,
+    InstructArguments,
+    StageArguments,
+    require_compatible,
+)
+from kakehashi.training.attention import set_attention
 from kakehashi.training.console import quiet_library
 from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.flops import ModelFlops, Workload, peak_rate
@@ -56,11 +64,11 @@ class RecipeCheck:
         stage: `pretrain`, `instruct` or `classify`.
         recipe: The resolved recipe: every key that is no default.
         model: Class, vocabulary, parameters by place, and those that are trained.
-        data: For each split rows and examples, and the lengths of the training texts.
+        data: For each split of one run rows and examples, and the lengths of the training texts.
         step: Examples, tokens, slots and operations of one optimizer step on all devices.
-        run: Steps, epochs, tokens, and how often the run validates.
+        run: Steps, epochs, tokens and time budget of one run, and how many runs (`parts`) the recipe asks for.
         memory: Bytes on one device.
-        time: Peak, utilisation, seconds of a step and of the run, and where the numbers are from.
+        time: Peak, utilisation, seconds of a step and of all runs, and where the numbers are from.
         warnings: What is likely not meant.
     """
 
@@ -142,9 +150,9 @@ def check_recipe(
     with _quiet():
         preview = preview_stage(arguments, training_arguments, tokenizer, config, samples["train"].rows)
         batches = make_batches(preview, training_arguments)
-        model = _build_on_meta(preview, config, arguments)
+        model = _build_on_meta(preview, config, arguments, training_arguments)
     counts = np.array([_count(model, batch) for batch in batches], dtype=np.float64)
-    data = _describe_data(arguments, samples, preview)
+    data = _describe_data(arguments, samples, preview, config)
     step, run = _describe_run(arguments, training_arguments, model, counts.mean(axis=0), data)
     memory = _describe_memory(model, batches, arguments, training_arguments)
     timing = _describe_time(model, step, training_arguments, utilization)
@@ -184,10 +192,16 @@ def _sample_splits(arguments: StageArguments, training_arguments: Seq2SeqTrainin
     return samples
 
 
-def _build_on_meta(preview: Preview, config: PreTrainedConfig, arguments: StageArguments) -> PreTrainedModel:
+def _build_on_meta(
+    preview: Preview,
+    config: PreTrainedConfig,
+    arguments: StageArguments,
+    training_arguments: Seq2SeqTrainingArguments,
+) -> PreTrainedModel:
     """Returns the model as it will be trained, with adapters and frozen parts, but without weights."""
     with torch.device("meta"):
         model = preview.auto_class.from_config(config)
+        set_attention(model, arguments, training_arguments)
         trained: Any = add_adapter(model, arguments)
     freeze_parts(trained, arguments)
     return trained
@@ -203,8 +217,10 @@ def _describe_parameters(model: PreTrainedModel) -> dict[str, int]:
     return {**dataclasses.asdict(places), "parameters": places.total, "trained_parameters": trained}
 
 
-def _describe_data(arguments: StageArguments, samples: Mapping[str, RowSample], preview: Preview) -> dict[str, Any]:
-    """Returns rows and examples of each split, and the quantiles of the training texts' lengths."""
+def _describe_data(
+    arguments: StageArguments, samples: Mapping[str, RowSample], preview: Preview, config: PreTrainedConfig
+) -> dict[str, Any]:
+    """Returns rows and examples of each split of one run, and the quantiles of the training texts' lengths."""
     rows = {name: float(sample.total) for name, sample in samples.items()}
     if arguments.validation_split:
         rows["validation"] = max(1.0, round(rows["train"] * arguments.validation_split))
@@ -213,7 +229,10 @@ def _describe_data(arguments: StageArguments, samples: Mapping[str, RowSample], 
         limit = getattr(arguments, f"max_{split}_examples")
         if limit is not None and split in rows:
             rows[split] = min(rows[split], limit)
-    described: dict[str, Any] = {name: {"rows": int(count)} for name, count in rows.items()}
+    if isinstance(arguments, ClassifyArguments):
+        assert config.num_labels is not None
+        rows |= _divide_rows(rows, arguments, config.num_labels)
+    described: dict[str, Any] = {name: {"rows": round(count)} for name, count in rows.items()}
     described["train"]["examples"] = round(rows["train"] * preview.examples_per_row)
     described["train"]["is_packed"] = LENGTHS_OF["input_ids"] in preview.examples.column_names
     described["is_complete"] = all(sample.is_complete for sample in samples.values())
@@ -227,6 +246,24 @@ def _describe_data(arguments: StageArguments, samples: Mapping[str, RowSample], 
     return described
 
 
+def _divide_rows(rows: Mapping[str, float], arguments: ClassifyArguments, num_labels: int) -> dict[str, float]:
+    """Returns the rows that one of several runs trains and is tested on, nothing where there is one."""
+    if arguments.folds is not None:
+        tested = rows["train"] / arguments.folds
+        return {"train": rows["train"] - tested, "test": tested}
+    if arguments.shots is not None:
+        drawn = min(arguments.shots * num_labels, rows["train"])
+        return {"train": drawn, "test": rows.get("test", rows["train"] - drawn)}
+    return {}
+
+
+def _count_parts(arguments: StageArguments) -> int:
+    """Returns how many runs a recipe asks for."""
+    if not isinstance(arguments, ClassifyArguments):
+        return 1
+    return arguments.folds or (arguments.seeds or DEFAULT_SEEDS if arguments.shots else 1)
+
+
 def _describe_run(
     arguments: StageArguments,
     training_arguments: Seq2SeqTrainingArguments,
@@ -234,7 +271,7 @@ def _describe_run(
     counts: Sequence[float],
     data: Mapping[str, Any],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Returns what an optimizer step computes on all devices, and how many steps there are."""
+    """Returns what an optimizer step computes on all devices, and how many steps each run has."""
     slots, *sums = counts
     batches = training_arguments.gradient_accumulation_steps * training_arguments.world_size
     work = Workload(*sums) * batches
@@ -257,7 +294,8 @@ def _describe_run(
     if training_arguments.max_steps <= 0:
         is_open = ends_by_time(arguments, training_arguments)
         steps = None if is_open else math.ceil(training_arguments.num_train_epochs * per_epoch)
-    return step, {"steps": steps, "steps_per_epoch": per_epoch, "max_minutes": arguments.max_minutes}
+    run = {"steps": steps, "steps_per_epoch": per_epoch, "max_minutes": arguments.max_minutes}
+    return step, {**run, "parts": _count_parts(arguments)}
 
 
 def _describe_memory(
@@ -281,6 +319,7 @@ def _describe_memory(
         gradient_checkpointing=bool(training_arguments.gradient_checkpointing),
         chunked_loss=_is_chunked(model.config, training_arguments),
         shards=training_arguments.world_size if training_arguments.fsdp else 1,
+        device_type=device.type,
     )
     return {**dataclasses.asdict(estimate), "total": estimate.total, "device": _device_memory(device)}
 
@@ -323,7 +362,7 @@ def _describe_time(
 def _add_durations(
     timing: dict[str, Any], step: Mapping[str, float], run: dict[str, Any], arguments: StageArguments
 ) -> None:
-    """Adds the seconds of a step and of the run; with a time budget, the steps that fit into it."""
+    """Adds the seconds of a step and of all parts; with a time budget of each, the steps that fit into it."""
     rate = timing["peak_flops_per_second"] * timing["devices"] * timing["utilization"]
     seconds = step["flops"] / rate
     budget = None if arguments.max_minutes is None else 60 * arguments.max_minutes
@@ -331,8 +370,9 @@ def _add_durations(
     run["steps"] = fitting if run["steps"] is None else min(run["steps"], fitting)
     run["epochs"] = run["steps"] / run["steps_per_epoch"]
     run["tokens"] = run["steps"] * step["tokens"]
+    needed = run["steps"] * seconds
     timing |= {
         "seconds_per_step": seconds,
         "tokens_per_second": step["tokens"] / seconds,
-        "seconds": run["steps"] * seconds if budget is None else min(budget, run["steps"] * seconds),
+        "seconds": run["parts"] * (needed if budget is None else min(budget, needed)),
     }

@@ -53,10 +53,11 @@ def check(
 def _show(checked: RecipeCheck, console: Console) -> None:
     _table(console, f"Recipe ({checked.stage})", [(key, _plain(value)) for key, value in checked.recipe.items()])
     _table(console, f"Model: {checked.model['class']}", _model_lines(checked.model))
-    _table(console, "Data", _data_lines(checked.data))
+    parts = checked.run["parts"]
+    _table(console, "Data" if parts == 1 else f"Data of each of {parts} runs", _data_lines(checked.data))
     _table(console, "A step", _step_lines(checked.step, _unit(checked.data)))
     _table(console, "Memory of a device, estimated", _memory_lines(checked.memory))
-    _table(console, "The run", _run_lines(checked.run, checked.time))
+    _table(console, "The run" if parts == 1 else f"Each of {parts} runs", _run_lines(checked.run, checked.time))
     for warning in checked.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     if not checked.warnings:
@@ -139,6 +140,7 @@ def _run_lines(run: Mapping[str, Any], time: Mapping[str, Any]) -> Iterable[tupl
     source = f"measured in {time['measured_steps']} steps" if time["measured_steps"] else "assumed"
     yield "utilization", f"{time['utilization']:.1%} ({source})"
     yield "speed", f"{time['tokens_per_second']:,.0f} tokens a second, {time['seconds_per_step']:.3g} s a step"
-    is_budget = run["max_minutes"] is not None and time["seconds"] >= 60 * run["max_minutes"]
+    is_budget = run["max_minutes"] is not None and time["seconds"] >= 60 * run["max_minutes"] * run["parts"]
     what = "the time budget, validation included" if is_budget else "without validation and checkpoints"
-    yield "time", f"{timedelta(seconds=round(time['seconds']))}, {what}"
+    of_all = "" if run["parts"] == 1 else " for all runs"
+    yield "time", f"{timedelta(seconds=round(time['seconds']))}{of_all}, {what}"
