@@ -174,7 +174,7 @@ def test_the_result_is_found_again_until_something_changes(tmp_path, tiny_tokeni
     assert fingerprint() != first
 
 
-@pytest.mark.parametrize("name", ["examples", "instruction_rows", "label_names", "chat", "special_tokens"])
+@pytest.mark.parametrize("name", ["examples", "encoding", "instruction_rows", "label_names", "chat", "special_tokens"])
 def test_rows_are_tokenized_anew_when_code_that_they_follow_from_has_changed(monkeypatch, tiny_tokenizer, name):
     rows = Dataset.from_dict({"text": ["I love cats."]})
     first = tokenize_documents(rows, tiny_tokenizer, max_length=8)

@@ -25,11 +25,11 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.training.encoding import encode_to_fit
 from kakehashi.training.inference import (
     DEFAULT_BATCH_SIZE,
     MemoryAdvice,
     batches_by_length,
-    fit_all,
     require_text,
     to_model,
 )
@@ -64,8 +64,7 @@ def embed_texts(
         ValueError: If a text is empty or a batch does not fit into memory.
     """
     require_text(texts)
-    encoded = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
-    sources = fit_all(encoded, model, tokenizer)
+    sources = encode_to_fit(model, tokenizer, texts)
     vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         # To the right, whatever side the tokenizer prefers: an encoder reads from its first position on.

@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from kakehashi.tokenization.chat import message_text
 from kakehashi.tokenization.special_tokens import role_id
 from kakehashi.training.documents import from_cache_or_anew
+from kakehashi.training.encoding import encode_and_cut
 from kakehashi.training.instruction_rows import (
     Conversation,
     InstructionColumns,
@@ -166,11 +167,12 @@ def tokenize_instructions(
     columns = columns or InstructionColumns()
     # A stream of JSON lines knows its columns from its first row on.
     used = columns.find(rows.column_names or list(next(iter(rows), {})))
+    number_of = _find_numbers(rows)
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
         conversations: list[Conversation] = []
         for index, *values in zip(indices, *(batch[name] for name in used), strict=True):
-            conversations += _read_row(dict(zip(used, values, strict=True)), columns, index)
+            conversations += _read_row(dict(zip(used, values, strict=True)), columns, index, number_of(index))
         contents = [[*map(message_text, messages), target] for messages, target in conversations]
         # One call for the whole batch: each call of the tokenizer has a price of its own.
         ids = iter(_encode_texts(tokenizer, list(chain.from_iterable(contents))))
@@ -244,21 +246,17 @@ def tokenize_classification(
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"`problem_type` must be one of {', '.join(PROBLEM_TYPES)}, but it is {problem_type!r}.")
     encode_label, label_feature = label_encoder(rows, label_column, label_names, problem_type)
+    number_of = _find_numbers(rows)
 
     def encode(batch: Columns, indices: list[int]) -> Columns:
-        texts = []
-        for index, text in zip(indices, batch[text_column], strict=True):
+        texts, labels = [], []
+        for number, text, label in zip(map(number_of, indices), batch[text_column], batch[label_column], strict=True):
             if text is None:
-                raise ValueError(f"Every row must have a text in `{text_column}`, but row {index + 1} has none.")
+                raise ValueError(f"Every row must have a text in `{text_column}`, but row {number + 1} has none.")
             texts.append(as_text({text_column: text}, text_column))
-        options: dict[str, Any] = {"split_special_tokens": True, "verbose": False}
-        ids = tokenizer(texts, **options)["input_ids"] if texts else []
-        lengths = [len(each) for each in ids]
+            labels.append(encode_label(label, number))
+        ids, lengths = encode_and_cut(tokenizer, texts, max_length)
         outcomes = [_SOURCE_CUT * (length > max_length) for length in lengths]
-        # The tokenizer itself knows which of its special tokens have to survive a cut.
-        for place in np.flatnonzero(outcomes):
-            ids[place] = tokenizer(texts[place], truncation=True, max_length=max_length, **options)["input_ids"]
-        labels = [encode_label(label, index) for index, label in zip(indices, batch[label_column], strict=True)]
         return {"input_ids": ids, "labels": labels, "outcome": outcomes, "source_length": lengths}
 
     settings = (text_column, label_column, tuple(label_names), problem_type, max_length)
@@ -298,11 +296,18 @@ def _encode_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[
     )["input_ids"]
 
 
-def _read_row(row: dict[str, Any], columns: InstructionColumns, index: int) -> list[Conversation]:
+def _find_numbers(rows: Dataset | IterableDataset) -> Callable[[int], int]:
+    """Returns a function from the place of a row to its number in the files: splits and folds shuffle."""
+    shuffled = getattr(rows, "_indices", None)
+    numbers = None if shuffled is None else shuffled.column(0).to_numpy()
+    return lambda index: index if numbers is None else int(numbers[index])
+
+
+def _read_row(row: dict[str, Any], columns: InstructionColumns, index: int, number: int) -> list[Conversation]:
     try:
         return list(read_conversations(row, columns, index))
     except ValueError as error:
-        raise ValueError(f"Row {index + 1}: {error}") from error
+        raise ValueError(f"Row {number + 1}: {error}") from error
 
 
 def _assemble_source(
@@ -370,7 +375,7 @@ def _fingerprint(
     if backend is not None:
         vocabulary.update(truncation=None, padding=None)
     marks = (tokenizer.special_tokens_map, tokenizer.truncation_side)
-    code = read_code(function, InstructionColumns, label_encoder, message_text, role_id)
+    code = read_code(function, InstructionColumns, encode_and_cut, label_encoder, message_text, role_id)
     parts = (rows._fingerprint, function.__qualname__, settings, vocabulary, marks, code)
     return Hasher.hash((*parts, version("tokenizers")))
 

@@ -241,7 +241,7 @@ def generate_texts(
     turns = [[{"role": "user", "content": each}] if as_turn and isinstance(each, str) else each for each in prompts]
     encoded = [encode_prompt(model, tokenizer, turn) for turn in turns]
     # A decoder writes its answer into the same sequence that holds the prompt.
-    sources = fit_all(encoded, model, tokenizer, room=0 if model.config.is_encoder_decoder else max_new_tokens)
+    sources = _fit_all(encoded, model, tokenizer, room=0 if model.config.is_encoder_decoder else max_new_tokens)
     answers = [""] * len(prompts)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
         batch = _pad_sources(model, tokenizer, [sources[index] for index in indices])
@@ -427,10 +427,10 @@ def _load_weights(
     return model
 
 
-def fit_all(
-    sources: Sequence[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, room: int = 0
+def _fit_all(
+    sources: Sequence[list[int]], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, room: int
 ) -> list[list[int]]:
-    """Returns the sources cut to what the model is meant for, less the room an answer needs."""
+    """Returns the prompts cut to what the model is meant for, less the room an answer needs."""
     longest: int | None = getattr(model.config, "max_position_embeddings", None)
     if longest is None:
         return list(sources)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.training.encoding import encode_to_fit
 from kakehashi.training.inference import (
     DEFAULT_BATCH_SIZE,
     MemoryAdvice,
     batches_by_length,
-    fit_all,
     require_text,
     to_model,
 )
@@ -46,8 +46,7 @@ def score_texts(
         ValueError: If a text is empty or a batch does not fit into memory.
     """
     require_text(texts)
-    encoded = tokenizer(list(texts), split_special_tokens=True)["input_ids"] if texts else []
-    sources = fit_all(encoded, model, tokenizer)
+    sources = encode_to_fit(model, tokenizer, texts)
     assert model.config.num_labels is not None
     scores = torch.zeros(len(texts), model.config.num_labels)
     for indices in batches_by_length([len(source) for source in sources], batch_size):
