@@ -59,6 +59,15 @@ def test_answers_are_measured_on_so_many_validation_rows(recipe, tiny_model_dir,
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == metrics
 
 
+def test_answers_that_cannot_be_measured_are_told_before_training(recipe, tiny_model_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("kakehashi.training.instruct.train", lambda *_: pytest.fail("trained in vain"))
+    table = tmp_path / "gaps.tsv"
+    table.write_text("en\tja\n\t\n\t\nI love cats.\t猫が好き。\n", encoding="utf-8")
+    for files in (None, [str(table)]):
+        with pytest.raises(ValueError, match=r"`generation_examples` needs validation rows .* among the first 2:"):
+            run(recipe, model=str(tiny_model_dir), validation_files=files, generation_examples=2)
+
+
 def test_test_files_are_measured_once_at_the_end(recipe, tiny_model_dir):
     metrics = run(recipe, model=str(tiny_model_dir), test_files=recipe["train_files"])
     assert metrics["test_loss"] == pytest.approx(metrics["eval_loss"], rel=1e-5)
@@ -105,6 +114,16 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning_that_counts(recipe
 def test_an_absent_column_lists_those_present(recipe, tiny_model_dir):
     with pytest.raises(ValueError, match="no column `fr`; the columns present are `en`, `ja`"):
         run(recipe, model=str(tiny_model_dir), source_template=["To Japanese: {fr}", "To English: {ja}"])
+
+
+def test_a_row_that_cannot_be_read_is_told_by_its_place_in_the_file(recipe, tiny_model_dir, tmp_path):
+    objects = [{"en": "a", "ja": 1.5 if index else True} for index in range(20)]
+    objects.insert(12, objects.pop(0))
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, objects)), encoding="utf-8")
+    keys = {"train_files": [str(tmp_path / "rows.jsonl")], "validation_files": None, "validation_split": 0.3}
+    for seed in (0, 1):
+        with pytest.raises(ValueError, match="Row 13: Column `ja` must hold text, but a value is True"):
+            run(recipe, model=str(tiny_model_dir), seed=seed, **keys)
 
 
 def test_rows_of_no_known_form_say_what_is_missing(recipe, tiny_model_dir):

@@ -18,6 +18,7 @@ from transformers import (
 
 from kakehashi.training.arguments import InstructArguments
 from kakehashi.training.attention import set_attention
+from kakehashi.training.bfloat16 import autocast_of
 from kakehashi.training.collators import CausalLMCollator, Seq2SeqCollator
 from kakehashi.training.evaluation import Questions, evaluate_generation
 from kakehashi.training.examples import tokenize_instructions
@@ -64,6 +65,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
         require_packable(arguments, config)
         remember_task_templates(config, arguments)
         splits = load_splits(arguments, training_arguments.seed)
+        questions = _find_questions(splits.validation, arguments)
 
         # 3. Rows to ids, those for training in packed rows if the recipe says so.
         train_dataset, validation_dataset, test_dataset = (
@@ -100,8 +102,7 @@ def run_instruct(arguments: InstructArguments, training_arguments: Seq2SeqTraini
     )
     _watch_answers(run, splits.validation, arguments)
     train(run, checkpoint)
-    answered = splits.validation if arguments.generation_examples else None
-    return finish_run(run, lengths | ({} if answered is None else _measure_answers(run, answered, arguments)))
+    return finish_run(run, lengths | ({} if questions is None else _measure_answers(run, questions, arguments)))
 
 
 def _tokenize(
@@ -166,17 +167,31 @@ def _watch_answers(run: Run, rows: Dataset | None, arguments: InstructArguments)
     run.trainer.add_callback(samples)
 
 
-def _measure_answers(run: Run, rows: Dataset, arguments: InstructArguments) -> dict[str, float]:
-    """Returns exact match, chrF and BLEU of the model's answers to the first validation rows, as `eval_*`."""
-    conversations = _read_first(rows, arguments.generation_examples, arguments)
-    questions = Questions([messages for messages, _ in conversations], [[answer] for _, answer in conversations])
+def _find_questions(rows: Dataset | None, arguments: InstructArguments) -> Questions | None:
+    """Returns what the trained model is asked of the first validation rows; None where the recipe asks for nothing."""
+    if not arguments.generation_examples:
+        return None
+    conversations = [] if rows is None else _read_first(rows, arguments.generation_examples, arguments)
+    if not conversations:
+        raise ValueError(
+            "`generation_examples` needs validation rows that ask and answer something, got none among the first "
+            f"{arguments.generation_examples}: give `validation_files` or `validation_split`, or leave it out"
+        )
+    return Questions([messages for messages, _ in conversations], [[answer] for _, answer in conversations])
+
+
+def _measure_answers(run: Run, questions: Questions, arguments: InstructArguments) -> dict[str, float]:
+    """Returns exact match, chrF and BLEU of the model's answers, as `eval_*`."""
     settings = {
         "batch_size": run.training_arguments.per_device_eval_batch_size,
         "max_new_tokens": arguments.max_target_length,
     }
     # None leaves the bar out where there is no terminal.
     disable = run.training_arguments.disable_tqdm or None
-    with tqdm(desc="answer", total=len(conversations), leave=False, disable=disable) as bar:
+    with (
+        autocast_of(run.training_arguments),
+        tqdm(desc="answer", total=len(questions.prompts), leave=False, disable=disable) as bar,
+    ):
         measured = evaluate_generation(
             run.model.eval(),
             run.tokenizer,
