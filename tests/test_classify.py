@@ -1,11 +1,20 @@
 """Classification from labelled rows to a model that answers with names."""
 
+import copy
 import json
 import logging
 import re
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classify import run_classify
@@ -98,6 +107,16 @@ def test_a_row_without_a_label_is_told_by_its_place_in_the_file(recipe, tmp_path
             run(recipe, seed=seed, **keys)
 
 
+def test_a_row_without_a_text_is_told_by_its_place_in_the_file(recipe, tmp_path, rows):
+    objects = [{"text": text, "label": label} for text, label in rows]
+    objects[6]["text"] = None
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, objects)), encoding="utf-8")
+    keys = {"train_files": [str(tmp_path / "rows.jsonl")], "validation_files": None}
+    for division in ({"validation_split": 0.3}, {"folds": 2}, {"shots": 1, "seeds": 1}):
+        with pytest.raises(ValueError, match="must have a text in `text`, but row 7 has none"):
+            run(recipe, **division, **keys)
+
+
 def test_an_absent_column_lists_those_present(recipe):
     with pytest.raises(ValueError, match="has no column `topic`; the columns present are `text`, `label`"):
         run(recipe, label_column="topic")
@@ -110,6 +129,34 @@ def test_texts_longer_than_the_model_are_cut_with_one_warning_that_counts(recipe
     counted = [record.message for record in caplog.records if "longer than 8 tokens" in record.message]
     assert len(counted) == 1
     assert "eval_loss" not in metrics
+
+
+def test_encoder_decoders_of_other_families_learn_and_are_validated(recipe, tmp_path, tiny_tokenizer):
+    shape = {"vocab_size": len(tiny_tokenizer), "d_model": 16, "pad_token_id": 0, "eos_token_id": 2}
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    start = {"decoder_start_token_id": 0}
+    models = {
+        "t5": T5ForConditionalGeneration(T5Config(**shape, **start, d_ff=32, d_kv=8, num_layers=1, num_heads=2)),
+        "bart": BartForConditionalGeneration(BartConfig(**shape, **layers, max_position_embeddings=64)),
+    }
+    # T5's tokenizer has no mark of a beginning.
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.bos_token = None
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        metrics = run(recipe, model=str(tmp_path / name), output_dir=str(tmp_path / f"{name}-run"))
+        assert 0 <= metrics["eval_accuracy"] <= 1
+
+
+def test_texts_beyond_the_positions_that_a_model_has_learned_are_refused(recipe, tmp_path, tiny_tokenizer):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(tiny_tokenizer), **shape, max_position_embeddings=16)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="`max_length` must be at most 16, the positions that BertForSequenceClas"):
+        run(recipe, model=str(tmp_path / "bert"))
+    run(recipe, model=str(tmp_path / "bert"), max_length=16)
 
 
 def test_decimal_labels_are_met_as_numbers(recipe, tmp_path, rows):

@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from transformers import EvalPrediction, Seq2SeqTrainingArguments
 
-from kakehashi.training.label_quality import SCORES, make_compute_metrics, measure_labels, require_known_metric
+from kakehashi.training.label_quality import (
+    SCORES,
+    keep_logits,
+    make_compute_metrics,
+    measure_labels,
+    require_known_metric,
+)
 
 
 def compute(problem_type, logits, labels):
@@ -25,6 +32,11 @@ def test_every_kind_of_labels_gives_the_numbers_it_promises():
 
 def test_numbers_of_regression_may_stand_in_a_column():
     assert measure_labels("regression", np.array([[1.0], [2.0]]), np.array([[1.0], [3.0]]))["mae"] == 0.5
+
+
+def test_of_all_that_a_model_returns_its_logits_are_kept():
+    logits, states = torch.ones(2, 3), torch.zeros(2, 5, 4)
+    assert keep_logits(logits, torch.zeros(2)) is logits and keep_logits((logits, states), torch.zeros(2)) is logits
 
 
 def test_the_best_checkpoint_is_chosen_by_a_number_that_exists(tmp_path):

@@ -8,7 +8,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, TrainerCallback
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
+    TrainerCallback,
+)
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
 from kakehashi.training.checkpoints import list_checkpoints
@@ -20,6 +26,8 @@ from kakehashi.training.recipe import parse_recipe
 from kakehashi.training.run import TrainingInterrupted, build_run
 
 peft = pytest.importorskip("peft")
+
+PARTS = ("weight", "bias")
 
 
 @pytest.fixture
@@ -77,6 +85,23 @@ def test_a_classifier_trained_by_adapters_is_a_plain_folder_beside_a_small_adapt
         torch.testing.assert_close(loaded(input_ids=ids).logits, model.eval()(ids).logits, rtol=1e-4, atol=1e-5)
     classify(recipe, max_steps=1, overwrite=True, lora_rank=0)
     assert not folder.exists()
+
+
+def test_what_is_new_under_the_head_trains_whole_and_goes_with_the_adapter(recipe, tmp_path, tiny_tokenizer):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    folder = tmp_path / "bert"
+    BertForMaskedLM(BertConfig(vocab_size=len(tiny_tokenizer), **shape)).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    classify(recipe, model=str(folder))
+    names = set(load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors"))
+    whole = {f"base_model.model.{name}.{part}" for name in ("bert.pooler.dense", "classifier") for part in PARTS}
+    assert {name for name in names if ".lora_" not in name} == whole
+    assert any("query.lora_A" in name for name in names) and not any("pooler.dense.lora" in name for name in names)
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    loaded = peft.PeftModel.from_pretrained(loaded, tmp_path / "run" / "adapter").eval()
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run").eval()
+    ids = torch.randint(4, 200, (2, 6))
+    torch.testing.assert_close(loaded(input_ids=ids).logits, merged(ids).logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("use_muon", [False, True])

@@ -13,13 +13,12 @@ from kakehashi.training.recipe import parse_recipe
 def preview(tiny_tokenizer, tiny_config, tiny_sentences):
     """A function that previews a stage on twenty rows, and makes its batches."""
 
-    def make(stage, **keys):
-        rows = Dataset.from_dict(
-            {"text": tiny_sentences * 2, "label": [str(n % 3) for n in range(20)], "empty": [""] * 20}
-        )
+    def make(stage, is_whole=False, **keys):
+        columns = {"text": tiny_sentences * 2, "label": [str(n % 3) for n in range(20)], "empty": [""] * 20}
+        rows = Dataset.from_dict({**columns, "number": [n / 4 for n in range(20)]})
         given = {"output_dir": "run", "train_files": ["rows.tsv"], "per_device_train_batch_size": 4, **keys}
         arguments, training_arguments = parse_recipe(stage, given)
-        previewed = preview_stage(arguments, training_arguments, tiny_tokenizer, tiny_config, rows)
+        previewed = preview_stage(arguments, training_arguments, tiny_tokenizer, tiny_config, rows, is_whole=is_whole)
         return previewed, make_batches(previewed, training_arguments)
 
     return make
@@ -57,6 +56,23 @@ def test_texts_get_their_labels(preview, tiny_config):
     assert tiny_config.num_labels == 3
     assert batches[0]["labels"].tolist() and batches[0]["labels"].dtype == torch.int64
     assert previewed.notes == ["single_label_classification, 3 labels in the sample"]
+
+
+def test_a_loss_that_a_run_would_refuse_is_refused_where_the_rows_are_all_there_are(preview):
+    keys = {"max_length": 16, "class_weights": {"3": 2.0}}
+    with pytest.raises(ValueError, match="`class_weights` must name labels of the training rows, got '3'"):
+        preview(ClassifyArguments, is_whole=True, **keys)
+    previewed, _ = preview(ClassifyArguments, **keys)
+    assert previewed.notes[1].startswith("in the sample: `class_weights` must name labels of the training rows")
+    for key, value in (("class_weights", "balanced"), ("label_smoothing_factor", 0.1)):
+        with pytest.raises(ValueError, match=f"`{key}` must be left out for regression"):
+            preview(ClassifyArguments, max_length=16, label_column="number", **{key: value})
+
+
+def test_texts_beyond_learned_positions_are_refused(preview, tiny_config):
+    tiny_config.position_embedding_type = "learned"
+    with pytest.raises(ValueError, match="`max_length` must be at most 128, the positions that KakehashiForSequenceC"):
+        preview(ClassifyArguments)
 
 
 def test_r_drop_reads_each_text_twice(preview, tiny_config):

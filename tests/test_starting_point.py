@@ -1,5 +1,7 @@
 """What a run starts from: a preset, a trained folder, another family, and what does not fit."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, T5Config
@@ -63,10 +65,11 @@ def test_a_new_head_is_told_in_one_line(tiny_model_dir, capsys):
     arguments = InstructArguments(model=str(tiny_model_dir))
     config = load_config(arguments, load_tokenizer(arguments))
     config.num_labels = 3
-    start_model(AutoModelForSequenceClassification, config, arguments)
+    model = start_model(AutoModelForSequenceClassification, config, arguments)
     told = capsys.readouterr().err.strip()
     assert "\n" not in told
     assert told.endswith("; new, to be trained: score")
+    assert model.new_modules == ["score"]
 
 
 def test_a_folder_with_only_a_configuration_starts_at_random(tmp_path, tiny_tokenizer, capsys):
@@ -81,6 +84,27 @@ def test_a_folder_with_only_a_configuration_starts_at_random(tmp_path, tiny_toke
     assert "new T5ForConditionalGeneration (config.json of" in capsys.readouterr().err
     assert model.generation_config.decoder_start_token_id == tokenizer.bos_token_id
     assert model.config.eos_token_id == model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_special_ids_that_a_tokenizer_lacks_stay_those_of_the_model(tiny_tokenizer):
+    shape = {"vocab_size": 400, "d_model": 16, "d_ff": 32, "d_kv": 8, "num_layers": 1, "num_heads": 2}
+    model = AutoModelForSeq2SeqLM.from_config(T5Config(**shape, decoder_start_token_id=7, eos_token_id=9))
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.bos_token = None
+    adopt_special_ids(model, tokenizer)
+    for place in (model.config, model.generation_config):
+        assert (place.decoder_start_token_id, place.eos_token_id) == (7, tokenizer.eos_token_id)
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(tiny_tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path)
+    for keys in ({"tokenizer": str(tmp_path)}, {"model": str(tmp_path)}):
+        with pytest.raises(
+            ValueError, match=f"`tokenizer` must have a padding token, but that of {tmp_path} has none"
+        ):
+            load_tokenizer(InstructArguments(**keys))
 
 
 def test_model_and_tokenizer_of_different_vocabularies_are_refused(tiny_model_dir, tiny_sentences, tmp_path):

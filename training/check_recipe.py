@@ -148,7 +148,9 @@ def check_recipe(
     config = load_config(arguments, tokenizer)
     samples = _sample_splits(arguments, training_arguments)
     with _quiet():
-        preview = preview_stage(arguments, training_arguments, tokenizer, config, samples["train"].rows)
+        train = samples["train"]
+        is_whole = train.is_complete and len(train.rows) == train.total
+        preview = preview_stage(arguments, training_arguments, tokenizer, config, train.rows, is_whole=is_whole)
         batches = make_batches(preview, training_arguments)
         model = _build_on_meta(preview, config, arguments, training_arguments)
     counts = np.array([_count(model, batch) for batch in batches], dtype=np.float64)

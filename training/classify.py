@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Seq2SeqTrainingArguments,
     set_seed,
@@ -19,9 +20,10 @@ from kakehashi.training.attention import set_attention
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
 from kakehashi.training.collators import ClassificationCollator
 from kakehashi.training.documents import require_columns
+from kakehashi.training.encoding import count_positions
 from kakehashi.training.examples import tokenize_classification
 from kakehashi.training.label_names import find_class_names, find_problem_type
-from kakehashi.training.label_quality import make_compute_metrics, require_known_metric
+from kakehashi.training.label_quality import keep_logits, make_compute_metrics, require_known_metric
 from kakehashi.training.length_statistics import take_lengths
 from kakehashi.training.processes import first_process_first
 from kakehashi.training.r_drop import SeeTwice, require_dropout
@@ -105,6 +107,7 @@ def train_classifier(
 
     # 5. The model: a pretrained encoder under a new head.
     model = start_model(AutoModelForSequenceClassification, config, arguments)
+    require_positions(model, arguments.max_length)
     adopt_special_ids(model, tokenizer)
     set_attention(model, arguments, training_arguments)
 
@@ -122,8 +125,9 @@ def train_classifier(
             tokenizer, mask_probability=arguments.mask_probability, seed=training_arguments.seed
         ),
         compute_metrics=make_compute_metrics(problem_type),
-        compute_loss_func=_make_loss(arguments, training_arguments, train_dataset, names, problem_type),
+        compute_loss_func=make_loss(arguments, training_arguments, train_dataset, names, problem_type),
     )
+    run.trainer.preprocess_logits_for_metrics = keep_logits
     if arguments.r_drop_alpha:
         run.trainer.add_callback(SeeTwice())
     train(run, checkpoint)
@@ -144,7 +148,22 @@ def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) 
     config.label2id = {name: index for index, name in config.id2label.items()}
 
 
-def _make_loss(
+def require_positions(model: PreTrainedModel, max_length: int) -> None:
+    """Raises a ValueError if texts may be longer than the positions that a model has learned.
+
+    Args:
+        model: The classifier.
+        max_length: Most tokens of a text.
+    """
+    positions = count_positions(model)
+    if positions is not None and max_length > positions:
+        raise ValueError(
+            f"`max_length` must be at most {positions}, the positions that {type(model).__name__} has learned, got "
+            f"{max_length}"
+        )
+
+
+def make_loss(
     arguments: ClassifyArguments,
     training_arguments: Seq2SeqTrainingArguments,
     examples: Dataset,
@@ -155,6 +174,16 @@ def _make_loss(
 
     Without these it is that of kakehashi's models. Those of other families divide by the texts of a batch, where
     Trainer relies on a division by those of the step.
+
+    Args:
+        arguments: The stage's keys of the recipe.
+        training_arguments: Trainer's keys of the recipe.
+        examples: Tokenized training rows.
+        names: Name of each label id; empty for regression.
+        problem_type: As Transformers names it.
+
+    Raises:
+        ValueError: If weights name no label, or weights or smoothing are given for regression.
     """
     weights = find_class_weights(arguments.class_weights, examples, names, problem_type)
     return ClassificationLoss(problem_type, weights, training_arguments.label_smoothing_factor, arguments.r_drop_alpha)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from transformers import EvalPrediction, Seq2SeqTrainingArguments
 
@@ -60,6 +61,17 @@ def make_compute_metrics(problem_type: str) -> Callable[[EvalPrediction], dict[s
         return measure_labels(problem_type, scores, np.asarray(prediction.label_ids))
 
     return compute_metrics
+
+
+def keep_logits(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Returns the logits alone, for Trainer's `preprocess_logits_for_metrics`: it would keep all that a model returns.
+
+    Args:
+        outputs: What a model returns beside its loss; an encoder-decoder of another family adds its context vectors.
+        labels: As Trainer passes them.
+    """
+    logits: torch.Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits
 
 
 def require_known_metric(training_arguments: Seq2SeqTrainingArguments, problem_type: str) -> None:

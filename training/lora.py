@@ -55,7 +55,7 @@ class Adapter:
 
 
 def add_adapter(model: PreTrainedModel, arguments: StageArguments) -> PreTrainedModel | PeftModel:
-    """Returns the model with adapters on its linear layers, everything else frozen but the head of a classifier.
+    """Returns the model with adapters on its linear layers, all else frozen but what is new in a classifier.
 
     A linear layer W becomes W + alpha / rank * B A, with A of shape (rank, in), B of shape (out, rank) and zero at
     first, so that training starts from the model as it was.
@@ -85,7 +85,8 @@ def add_adapter(model: PreTrainedModel, arguments: StageArguments) -> PreTrained
         lora_dropout=arguments.lora_dropout,
         # PEFT's word for every linear layer but the head.
         target_modules=list(targets) if targets else "all-linear",
-        modules_to_save=_heads(model) if task == "SEQ_CLS" else None,
+        # PEFT puts no adapters on these.
+        modules_to_save=_new_modules(model) if task == "SEQ_CLS" else None,
     )
     return peft.get_peft_model(model, config)
 
@@ -126,13 +127,15 @@ def _is_adapted(model: nn.Module) -> bool:
     return hasattr(model, "merge_and_unload") and hasattr(model, "peft_config")
 
 
-def _heads(model: PreTrainedModel) -> list[str]:
-    """Returns the modules beside the body and the heads that PEFT saves itself: they are new and must train whole."""
-    return [
-        name
-        for name, module in model.named_children()
-        if name not in (model.base_model_prefix, *_KNOWN_HEADS) and any(True for _ in module.parameters())
-    ]
+def _new_modules(model: PreTrainedModel) -> list[str]:
+    """Returns what must train whole: the heads beside the body, and what the body has no weights for, as a pooler.
+
+    The heads that PEFT saves itself are left out, and what lies in a head is part of it.
+    """
+    children = [name for name, module in model.named_children() if any(True for _ in module.parameters())]
+    heads = [name for name in children if name != model.base_model_prefix]
+    new = [name for name in getattr(model, "new_modules", []) if name.split(".")[0] not in heads]
+    return [*(name for name in heads if name not in _KNOWN_HEADS), *new]
 
 
 def _require_targets(model: nn.Module, targets: list[str]) -> None:

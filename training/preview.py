@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
-from kakehashi.training.classify import name_classes
+from kakehashi.training.classify import make_loss, name_classes, require_positions
 from kakehashi.training.collators import CausalLMCollator, ClassificationCollator, Seq2SeqCollator, TwiceCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.examples import tokenize_classification, tokenize_documents, tokenize_instructions
@@ -63,6 +63,7 @@ class Preview:
         lengths: Tokens of each text before anything is cut, for each side.
         limits: Most tokens that are used of a text, by the key that says so.
         is_cut: Whether a longer text loses its end; pretraining makes several pieces of it.
+        notes: What else is known of the rows.
     """
 
     auto_class: Any
@@ -81,6 +82,8 @@ def preview_stage(
     tokenizer: PreTrainedTokenizerBase,
     config: PreTrainedConfig,
     rows: Dataset,
+    *,
+    is_whole: bool = False,
 ) -> Preview:
     """Returns what a stage makes of a sample of its training rows.
 
@@ -90,6 +93,7 @@ def preview_stage(
         tokenizer: The model's tokenizer.
         config: The model's configuration; of a classifier it takes the labels.
         rows: Some training rows.
+        is_whole: Whether they are all of them, so that what they lack is nowhere.
 
     Raises:
         ValueError: As the stage itself, for what can be known of these rows.
@@ -99,7 +103,7 @@ def preview_stage(
     if isinstance(arguments, InstructArguments):
         return _preview_instruct(arguments, training_arguments, tokenizer, config, rows)
     assert isinstance(arguments, ClassifyArguments)
-    return _preview_classify(arguments, training_arguments, tokenizer, config, rows)
+    return _preview_classify(arguments, training_arguments, tokenizer, config, rows, is_whole)
 
 
 def _preview_pretrain(
@@ -170,6 +174,7 @@ def _preview_classify(
     tokenizer: PreTrainedTokenizerBase,
     config: PreTrainedConfig,
     rows: Dataset,
+    is_whole: bool,
 ) -> Preview:
     columns = [arguments.text_column, arguments.label_column]
     require_columns(rows, columns, arguments.train_files or [])
@@ -177,6 +182,8 @@ def _preview_classify(
     require_known_metric(training_arguments, problem_type)
     names = find_class_names(rows, arguments.label_column)
     name_classes(config, names, problem_type)
+    with torch.device("meta"):
+        require_positions(AutoModelForSequenceClassification.from_config(config), arguments.max_length)
     examples = tokenize_classification(
         rows,
         tokenizer,
@@ -192,6 +199,14 @@ def _preview_classify(
         if not arguments.mask_probability:
             require_dropout(config, arguments.lora_dropout)
         collate = TwiceCollator(collate)
+    notes = [f"{problem_type}, {len(names)} labels in the sample"] if names else [problem_type]
+    try:
+        make_loss(arguments, training_arguments, examples, names, problem_type)
+    except ValueError as error:
+        # A row that was not drawn may have the label.
+        if is_whole or problem_type == "regression":
+            raise
+        notes.append(f"in the sample: {error}")
     return Preview(
         AutoModelForSequenceClassification,
         drop_lengths(examples),
@@ -199,7 +214,7 @@ def _preview_classify(
         collate,
         {"text": _column(examples, "source_length")},
         {"text": arguments.max_length},
-        notes=[f"{problem_type}, {len(names)} labels in the sample"] if names else [problem_type],
+        notes=notes,
     )
 
 

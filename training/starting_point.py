@@ -28,13 +28,19 @@ def load_tokenizer(arguments: StageArguments) -> PreTrainedTokenizerBase:
         arguments: `tokenizer`, or `model` in its absence, is a folder or Hub id.
 
     Raises:
-        ValueError: If the recipe names neither, or there is no tokenizer in what it names.
+        ValueError: If the recipe names neither, there is no tokenizer in what it names, or it cannot pad.
     """
     name = arguments.tokenizer or arguments.model
     if name is None:
         raise ValueError("`tokenizer` must name a tokenizer folder where `model` is not given, got nothing")
     _require_folder(name, "tokenizer" if arguments.tokenizer else "model", "tokenizer.json")
-    return AutoTokenizer.from_pretrained(name)
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"`tokenizer` must have a padding token, but that of {name} has none: set its `pad_token`, such as to its "
+            "`eos_token`, save it, and name its folder here"
+        )
+    return tokenizer
 
 
 def _require_folder(name: str, key: str, file_name: str) -> None:
@@ -148,6 +154,12 @@ def start_model(auto_class: Any, config: PreTrainedConfig, arguments: StageArgum
         auto_class: Auto class of the head, such as `AutoModelForSeq2SeqLM`.
         config: Configuration as `load_config` gives it, possibly with labels added.
         arguments: `model` is the folder to start from, None for a new model.
+
+    Returns:
+        The model. What a folder has no weights for it names, in dots, in its attribute `new_modules`.
+
+    Raises:
+        ValueError: If an override changes the size of a weight that is no head's.
     """
     if arguments.model is not None and has_weights(arguments.model):
         return _load_quietly(auto_class, config, arguments.model)
@@ -169,16 +181,15 @@ def _load_quietly(auto_class: Any, config: PreTrainedConfig, name: str) -> PreTr
     wrong = sorted(key for key in resized if not key.startswith(_HEAD_PREFIXES))
     if wrong:
         raise ValueError(f"`config_overrides` must keep the sizes of the weights in {name}, got others for {wrong[0]}")
-    new = sorted({*info["missing_keys"], *resized})
-    if new:
-        modules = sorted({key.rsplit(".", 1)[0] for key in new})
+    modules = model.new_modules = sorted({key.rsplit(".", 1)[0] for key in (*info["missing_keys"], *resized)})
+    if modules:
         line += f"; new, to be trained: {', '.join(modules[:4])}{' …' if len(modules) > 4 else ''}"
     notify(line)
     return model
 
 
 def adopt_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Gives a model the special ids of its tokenizer, also for generation.
+    """Gives a model the special ids that its tokenizer has, also for generation.
 
     The collator starts every target with the tokenizer's bos, so generation has to start there too, whatever the
     model's family starts with.
@@ -187,13 +198,12 @@ def adopt_special_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         model: Model to change in place.
         tokenizer: Gives pad, bos and eos.
     """
+    ids = {name: getattr(tokenizer, name) for name in _SPECIAL_IDS}
+    if model.config.is_encoder_decoder:
+        ids["decoder_start_token_id"] = tokenizer.bos_token_id
     # A model that cannot write has no settings for it.
-    generation_config = getattr(model, "generation_config", None)
-    places: list[Any] = [model.config, generation_config]
+    places: list[Any] = [model.config, getattr(model, "generation_config", None)]
     for place in places:
-        if place is None:
-            continue
-        for name in _SPECIAL_IDS:
-            setattr(place, name, getattr(tokenizer, name))
-        if model.config.is_encoder_decoder:
-            place.decoder_start_token_id = tokenizer.bos_token_id
+        for name, token_id in ids.items():
+            if place is not None and token_id is not None:
+                setattr(place, name, token_id)
