@@ -137,6 +137,14 @@ def test_pieces_are_computed_in_training_only():
         assert not TokenLoss(chunked=True)._in_chunks(states, head)
 
 
+@pytest.mark.parametrize("count", [None, 0, torch.tensor(0), torch.tensor(0.0)])
+def test_a_step_without_any_label_has_a_loss_of_zero(count):
+    logits, labels = torch.randn(3, 5, requires_grad=True), torch.full((3,), -100)
+    loss = TokenLoss(z_loss_weight=0.1).from_logits(logits, labels, count)
+    loss.backward()
+    assert loss == 0 and not logits.grad.any()
+
+
 def test_no_label_at_all_is_a_loss_of_zero_with_gradients_of_zero(build_tiny_model):
     model = build_tiny_model(KakehashiForMaskedLM).train()
     ids = torch.tensor([[5, 6, 7]])
