@@ -12,10 +12,10 @@ from datasets import Dataset, IterableDataset, List
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Sampler, SequentialSampler
-from transformers import Seq2SeqTrainer
 
 from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
+from kakehashi.training.mean_over_labels import MeanOverLabels
 from kakehashi.training.packing import find_lengths, measure_sequences
 from kakehashi.training.recovery import is_out_of_memory
 from kakehashi.training.schedule import schedule_settings
@@ -78,12 +78,13 @@ class LengthGroupedSampler(Sampler[int]):
             yield from batches[index].tolist()
 
 
-class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
+class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
     """Seq2SeqTrainer whose data order and validation depend on the recipe's seed alone.
 
     The plain class redraws the order of an epoch on resuming, and each validation takes numbers from the generator
     that training draws from; a run that was interrupted would end with other weights. Checkpoints are complete or
-    invisible, and settings of the learning rate's schedule may be shares of the run. Nothing else is changed.
+    invisible, losses are means over labels, and settings of the learning rate's schedule may be shares of the run.
+    Nothing else is changed.
     """
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int] | None:
@@ -141,7 +142,8 @@ class RepeatableTrainer(AtomicCheckpoints, Seq2SeqTrainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validates, drawing the same random numbers each time and giving training's back afterwards.
 
-        Where memory runs out, it validates again with half the batch: nothing else depends on that.
+        Where memory runs out, it validates again with half the batch. The loss remains the mean over the labels, but
+        where words are hidden or cut out, these are others: the texts of a batch seed that draw.
         """
         # Seeding reaches the accelerator too.
         devices = [self.args.device] if self.args.device.type == "cuda" else []
