@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from transformers import Seq2SeqTrainingArguments
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
 from kakehashi.training.recipe import (
@@ -115,6 +116,18 @@ def test_precision_is_that_of_accelerate_unless_the_recipe_says_something_else(m
     monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: False)
     _, training_arguments = parse_recipe(InstructArguments, silent)
     assert not training_arguments.bf16 and training_arguments.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(("command", "stage"), STAGES.items())
+def test_one_process_trains_on_one_gpu_of_several_and_says_how_all_are_used(command, stage, monkeypatch, capsys):
+    def see_four_gpus(arguments):
+        arguments.distributed_state, arguments._n_gpu = None, 4
+
+    monkeypatch.setattr(Seq2SeqTrainingArguments, "_setup_devices", property(see_four_gpus))
+    _, training_arguments = parse_recipe(stage, {"output_dir": "run", "per_device_train_batch_size": 3})
+    assert training_arguments.train_batch_size == 3
+    told = f"training on one GPU of 4; `torchrun --nproc-per-node 4 -m kakehashi {command}` takes all"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("has_gpu", [False, True])
