@@ -1,6 +1,7 @@
 """What may end a run: guards, signals and the clock, each by itself."""
 
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -54,6 +55,18 @@ def test_a_signal_saves_and_stops_and_a_second_one_stops_at_once(number, trainin
         signal.raise_signal(number)
     assert signal.getsignal(number) is before
     assert f"{number.name}: finishing this step" in capsys.readouterr().err
+
+
+def test_a_signal_saves_also_where_nobody_reads_any_more(training_arguments, state, monkeypatch):
+    def break_pipe(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=break_pipe))
+    control = TrainerControl()
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        interruption.on_step_end(training_arguments, state, control)
+    assert control.should_save and interruption.has_stopped
 
 
 def test_a_signal_after_the_last_step_of_an_epoch_leaves_the_epochs_checkpoint(training_arguments, state):
@@ -142,4 +155,11 @@ def test_warmup_stable_decay_decays_in_a_share_of_the_time(monkeypatch, training
         assert scheduler.get_last_lr() == pytest.approx([rate], abs=1e-4)
     training_arguments.lr_scheduler_kwargs = {"num_decay_steps": 100}
     with pytest.raises(ValueError, match=r"`num_decay_steps` must be a share of the time below 1 .* got 100"):
+        TimeBudget(1.0).make_scheduler(training_arguments, optimizer)
+
+
+def test_a_setting_that_the_schedule_does_not_know_is_one_readable_error(training_arguments):
+    training_arguments.lr_scheduler_kwargs = {"num_cycle": 2}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match=r"`lr_scheduler_kwargs` must be settings of the schedule linear, got \{'n"):
         TimeBudget(1.0).make_scheduler(training_arguments, optimizer)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -14,6 +15,14 @@ def test_a_notice_is_one_line_on_stderr(capsys):
     notify("saved runs/x")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "saved runs/x\n")
+
+
+def test_a_notice_that_nobody_reads_any_more_stops_nothing(monkeypatch):
+    def break_pipe(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=break_pipe, flush=lambda: None))
+    notify("saved runs/x")
 
 
 def test_the_library_is_quiet_inside_and_as_before_outside():

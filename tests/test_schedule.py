@@ -53,3 +53,13 @@ def test_a_run_bounded_by_steps_decays_at_its_end(build_tiny_model, training_arg
     scheduler = trainer.create_scheduler(100, torch.optim.SGD([parameter], lr=1.0))
     factor = scheduler.lr_lambdas[0]
     assert [factor(step) for step in (50, 80, 90, 100)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+
+
+def test_a_setting_that_a_schedule_does_not_know_is_one_readable_error(training_arguments):
+    training_arguments.lr_scheduler_type = "cosine"
+    training_arguments.lr_scheduler_kwargs = {"num_cycle": 2}
+    trainer = RepeatableTrainer(torch.nn.Linear(2, 2), training_arguments)
+    with pytest.raises(
+        ValueError, match=r"`lr_scheduler_kwargs` must be settings of the schedule cosine, got .*num_c"
+    ):
+        trainer.create_scheduler(10, torch.optim.SGD(trainer.model.parameters(), lr=1.0))

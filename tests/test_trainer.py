@@ -1,10 +1,14 @@
 """The order of the data: by length, shuffled, and the same again after a resumption."""
 
+import os
+import signal
+import sys
 from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments, TrainerCallback
@@ -97,3 +101,42 @@ def test_a_checkpoint_of_the_last_step_is_resumed_without_another_step(tiny_mode
         assert trainer.state.global_step == 3
         ends.append({name: weight.clone() for name, weight in tiny_model.state_dict().items()})
     assert all(torch.equal(weight, ends[1][name]) for name, weight in ends[0].items())
+
+
+class SignalRows(torch.utils.data.Dataset):
+    """Rows that say whether whoever makes them ignores the two signals that end a run."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {"ignored": [signal.getsignal(each) == signal.SIG_IGN for each in (signal.SIGINT, signal.SIGTERM)]}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows forks no workers")
+def test_the_workers_of_a_loader_leave_signals_to_the_process_they_work_for(tmp_path):
+    settings = Seq2SeqTrainingArguments(
+        str(tmp_path),
+        dataloader_num_workers=1,
+        dataloader_multiprocessing_context="fork",
+        remove_unused_columns=False,
+        use_cpu=True,
+        report_to=[],
+    )
+    rows = SignalRows()
+    trainer = RepeatableTrainer(
+        torch.nn.Linear(1, 1), settings, train_dataset=rows, data_collator=lambda rows: {"rows": rows}
+    )
+    for loader in (trainer.get_train_dataloader(), trainer.get_eval_dataloader(rows)):
+        assert all(row["ignored"] == [True, True] for batch in loader for row in batch["rows"])
+    assert signal.getsignal(signal.SIGTERM) != signal.SIG_IGN
+
+
+def test_an_optimizer_whose_package_is_missing_is_one_readable_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "galore_torch", None)
+    settings = Seq2SeqTrainingArguments(
+        str(tmp_path), optim="galore_adamw", optim_target_modules=["weight"], use_cpu=True, report_to=[]
+    )
+    trainer = RepeatableTrainer(torch.nn.Linear(1, 1), settings)
+    with pytest.raises(ValueError, match="`optim` must be one whose package is there, got galore_adamw: "):
+        trainer.create_optimizer()

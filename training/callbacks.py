@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from kakehashi.training.processes import from_first, is_any, is_first_process, same_everywhere
-from kakehashi.training.schedule import schedule_settings
+from kakehashi.training.schedule import naming_settings, schedule_settings
 
 # Resolution of a schedule that follows time: it is laid out over so many imagined steps.
 _SCHEDULE_STEPS = 100_000
@@ -96,7 +97,9 @@ class Interruption(TrainerCallback):
         # A signal may arrive inside the bar's own printing, so write past it.
         stderr = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         if is_first_process():
-            stderr.write(f"\n{signal.Signals(number).name}: finishing this step, then saving a checkpoint …\n")
+            # Whoever reads it may have ended by the same Ctrl-C, as `tee` does.
+            with suppress(OSError):
+                stderr.write(f"\n{signal.Signals(number).name}: finishing this step, then saving a checkpoint …\n")
 
     def __enter__(self) -> Interruption:
         # Python delivers signals to the main thread only; elsewhere the run belongs to someone else's program.
@@ -192,13 +195,14 @@ class TimeBudget(TrainerCallback, ExportableState):
         """
         settings = schedule_settings(args, _SCHEDULE_STEPS, follows_clock=True)
         warmup_share = args.warmup_steps if args.warmup_steps < 1 else 0.0
-        laid_out = get_scheduler(
-            args.lr_scheduler_type,
-            optimizer=optimizer,
-            num_warmup_steps=round(warmup_share * _SCHEDULE_STEPS),
-            num_training_steps=_SCHEDULE_STEPS,
-            scheduler_specific_kwargs=settings,
-        )
+        with naming_settings(args):
+            laid_out = get_scheduler(
+                args.lr_scheduler_type,
+                optimizer=optimizer,
+                num_warmup_steps=round(warmup_share * _SCHEDULE_STEPS),
+                num_training_steps=_SCHEDULE_STEPS,
+                scheduler_specific_kwargs=settings,
+            )
         if not isinstance(laid_out, LambdaLR):
             raise ValueError(f"`lr_scheduler_type` must not be {args.lr_scheduler_type} where `max_minutes` is given")
         factor_at = laid_out.lr_lambdas[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from datasets import disable_progress_bars
 from tqdm.auto import tqdm
@@ -16,7 +16,9 @@ from kakehashi.training.processes import is_first_process
 def notify(message: str) -> None:
     """Writes one line to stderr without tearing a progress bar apart; of several processes only the first does."""
     if is_first_process():
-        tqdm.write(message, file=sys.stderr)
+        # A run goes on, and saves what it has, where nobody reads it any more: Ctrl-C ends `tee` too.
+        with suppress(BrokenPipeError):
+            tqdm.write(message, file=sys.stderr)
 
 
 def hide_bars_off_terminal() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import TrainingArguments
@@ -9,6 +11,25 @@ from transformers.trainer_utils import SchedulerType
 
 DECAY_SHARE = 0.25
 """Share of a run in which warmup–stable–decay decays, if the recipe does not say."""
+
+
+@contextmanager
+def naming_settings(args: TrainingArguments) -> Iterator[None]:
+    """Makes one readable error of a setting that the schedule does not know.
+
+    Args:
+        args: `lr_scheduler_type` and `lr_scheduler_kwargs`, of which a schedule is made inside.
+
+    Raises:
+        ValueError: In place of a TypeError.
+    """
+    try:
+        yield
+    except TypeError as error:
+        kind = SchedulerType(args.lr_scheduler_type).value
+        raise ValueError(
+            f"`lr_scheduler_kwargs` must be settings of the schedule {kind}, got {args.lr_scheduler_kwargs}: {error}"
+        ) from error
 
 
 def schedule_settings(

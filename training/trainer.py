@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset, IterableDataset, List
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers.training_args import OptimizerNames
 
 from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
 from kakehashi.training.mean_over_labels import MeanOverLabels
 from kakehashi.training.packing import find_lengths, measure_sequences
 from kakehashi.training.recovery import is_out_of_memory
-from kakehashi.training.schedule import schedule_settings
+from kakehashi.training.schedule import naming_settings, schedule_settings
 
 # So many batches are drawn at random and sorted among themselves: enough that a batch holds nearly one length only,
 # few enough that the same examples do not meet in every epoch.
@@ -100,6 +104,14 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
             epoch=lambda: int(self.state.epoch or 0),
         )
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
+        """Returns Trainer's loader, whose workers leave signals to the process that they work for."""
+        loader = super()._get_dataloader(*args, **kwargs)
+        # accelerate's loader iterates over one inside it.
+        inner = getattr(loader, "base_dataloader", loader)
+        inner.worker_init_fn = partial(_ignore_signals, inner.worker_init_fn)
+        return loader
+
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int] | None:
         """Returns a sampler that keeps the order of the rows."""
         return SequentialSampler(eval_dataset)
@@ -108,7 +120,16 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
         """Returns the schedule, whose settings may be shares of the run."""
         if self.lr_scheduler is None:
             self.args.lr_scheduler_kwargs = schedule_settings(self.args, num_training_steps)
-        return super().create_scheduler(num_training_steps, optimizer)
+        with naming_settings(self.args):
+            return super().create_scheduler(num_training_steps, optimizer)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Returns the optimizer, whose package has to be there."""
+        try:
+            return super().create_optimizer(model)
+        except ImportError as error:
+            name = OptimizerNames(self.args.optim).value
+            raise ValueError(f"`optim` must be one whose package is there, got {name}: {error}") from error
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Takes up optimizer and schedule, and says so where the recipe's learning rate is another one by now."""
@@ -159,6 +180,19 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
             self.args.per_device_eval_batch_size = size // 2
             clear_device_cache(garbage_collection=True)
             notify(f"out of memory while validating; going on with `per_device_eval_batch_size` {size // 2}")
+
+
+def _ignore_signals(begin: Callable[[int], None] | None, worker: int) -> None:
+    """Lets a worker of a loader go on when its whole process group is told to end: the last step needs its batches.
+
+    Args:
+        begin: What else the worker begins with; None for nothing.
+        worker: Number of the worker.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if begin is not None:
+        begin(worker)
 
 
 def _base_rates(scheduler: Any) -> list[float] | None:
