@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -94,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
 
     A `ValueError` or `OSError` is bad input: one readable line on stderr and exit code 2. Anything else is our
-    mistake and keeps its traceback. Of several processes of one run only the first says what all of them met; with
-    `--traceback` each does.
+    mistake and keeps its traceback. Of several processes of one run only the first says what all of them meet before
+    they join, afterwards each says what it met itself; with `--traceback` each does from the beginning.
 
     Args:
         arguments: What follows `kakehashi`; `None` takes them from the command line.
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if options.traceback:
             raise
-        _say(f"error: {describe_error(error)}")
+        _say(f"error: {describe_error(error)}", by_any=_are_processes_joined())
         return BAD_INPUT_EXIT_CODE
     return 0
 
@@ -147,10 +148,19 @@ def _report_interruption() -> int:
     return INTERRUPTED_EXIT_CODE
 
 
-def _say(message: str) -> None:
+def _say(message: str, *, by_any: bool = False) -> None:
     # As `is_first_process` of `kakehashi.training.processes`, which would take seconds to import.
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"kakehashi: {message}", file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 or by_any:
+        # Ctrl-C may have ended the reader of a pipe too.
+        with suppress(BrokenPipeError):
+            print(f"kakehashi: {f'process {rank}: ' if rank else ''}{message}", file=sys.stderr)
+
+
+def _are_processes_joined() -> bool:
+    # Only who trains has imported it.
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def _stop_writing() -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -94,6 +95,26 @@ def test_of_several_processes_the_first_alone_says_what_is_wrong(failing, monkey
     monkeypatch.setenv("RANK", "0")
     assert failing(ValueError("three")) == 2
     assert capsys.readouterr().err == "kakehashi: error: three\n"
+
+
+def test_once_processes_have_joined_each_says_what_it_met(failing, monkeypatch, capsys):
+    import torch.distributed
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setenv("RANK", "1")
+    assert failing(ValueError("three")) == 2
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err.strip() == "kakehashi: process 1: error: three"
+
+
+def test_an_error_that_nobody_reads_any_more_keeps_its_exit_code(failing, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=break_pipe, flush=lambda: None))
+    assert failing(ValueError("three")) == 2
+    assert failing(KeyboardInterrupt()) == 130
+
+
+def break_pipe(_):
+    raise BrokenPipeError
 
 
 def test_traceback_shows_the_whole_error(failing):
