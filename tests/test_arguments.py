@@ -80,6 +80,12 @@ def test_a_stream_needs_an_end_of_the_run(tmp_path):
         require_compatible(PretrainArguments(streaming=True), settings())
 
 
+def test_checkpoints_that_cannot_be_gone_on_from_are_refused(tmp_path):
+    settings = Seq2SeqTrainingArguments(str(tmp_path), save_only_model=True, use_cpu=True)
+    with pytest.raises(ValueError, match="`save_only_model` must be false, got true: --resume needs the optimizer"):
+        require_compatible(InstructArguments(), settings)
+
+
 @pytest.mark.parametrize("stage", [PretrainArguments, InstructArguments, ClassifyArguments])
 def test_workers_that_outlive_an_epoch_are_refused(stage, tmp_path):
     settings = {"dataloader_num_workers": 1, "use_cpu": True}

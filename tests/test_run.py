@@ -257,6 +257,8 @@ def test_a_full_disk_is_known_by_what_each_library_says(tmp_path, monkeypatch):
     torch_error = RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file")
     assert is_disk_full(SafetensorError("I/O error: No space left on device (os error 28)"), tmp_path)
     assert is_disk_full(OSError(errno.EDQUOT, "Disk quota exceeded"), tmp_path)
+    assert is_disk_full(SafetensorError("I/O error: Disk quota exceeded (os error 122)"), tmp_path)
+    assert is_disk_full(RuntimeError(f"{torch_error} data/3: file write failed"), tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
     assert is_disk_full(torch_error, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**30))

@@ -378,6 +378,8 @@ def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTra
             "`dataloader_persistent_workers` must be false, got true: workers that outlive an epoch would make the "
             "batches of the next one as they made those of the first"
         )
+    if training_arguments.save_only_model:
+        raise ValueError("`save_only_model` must be false, got true: --resume needs the optimizer of a checkpoint")
     if not isinstance(arguments, SequenceStageArguments):
         return
     if arguments.streaming and training_arguments.max_steps <= 0 and arguments.max_minutes is None:

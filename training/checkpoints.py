@@ -116,13 +116,16 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
 
     Args:
         error: What was raised while a file was written.
-        folder: Where it was written; torch says only that writing failed, so the room left there decides.
+        folder: Where it was written; where torch says only that something is wrong, the room left there decides.
     """
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     text = str(error)
-    is_torch_write = "PytorchStreamWriter" in text or "unexpected pos" in text or "file write failed" in text
-    return "No space left" in text or (is_torch_write and shutil.disk_usage(folder).free < 2**20)
+    # A disk with a quota has room that this user has not.
+    if any(words in text for words in ("No space left", "quota exceeded", "file write failed")):
+        return True
+    is_torch_write = "PytorchStreamWriter" in text or "unexpected pos" in text
+    return is_torch_write and shutil.disk_usage(folder).free < 2**20
 
 
 def move_into_place(written: Path, checkpoint: Path) -> None:
