@@ -219,6 +219,36 @@ def test_a_typo_in_the_recipe_costs_no_run_that_was_to_be_replaced(recipe, tmp_p
     assert not any(run.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    "typo",
+    [
+        {"lr_scheduler_type": "cosine_with_min_lr"},
+        {"lr_scheduler_kwargs": {"num_cycle": 2}},
+        {"optim": "galore_adamw", "optim_target_modules": ["q_proj"]},
+        {"learning_rate": 1e30},
+    ],
+)
+def test_a_typo_that_shows_before_the_first_checkpoint_costs_no_run_either(recipe, tmp_path, typo):
+    assert main(["instruct", recipe, "--max_steps", "1"]) == 0
+    run = tmp_path / "run"
+    content = {path.name: path.read_bytes() for path in run.iterdir()}
+    options = [part for key, value in typo.items() for part in (f"--{key}", json.dumps(value))]
+    assert main(["instruct", recipe, "--overwrite", "true", *options]) == 2
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == content
+
+
+def test_too_little_memory_takes_up_nothing_of_a_run_that_is_replaced(recipe, monkeypatch, capsys, tmp_path):
+    with monkeypatch.context() as patch:
+        # Leaves its checkpoints.
+        patch.setattr(instruct, "finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(["instruct", recipe]) == 130
+    forbid_more_than(monkeypatch, 4, CUDA)
+    assert main(["instruct", recipe, "--overwrite", "true"]) == 0
+    told = capsys.readouterr().err
+    assert "starting from the beginning" in told and "going on from" not in told
+    assert not any((tmp_path / "run").glob(".*"))
+
+
 def test_a_damaged_file_of_data_is_named_and_the_checkpoint_stays(recipe, tmp_path, monkeypatch, capsys):
     forbid_more_than(monkeypatch, 0, CUDA, first_step=3)
     assert main(["instruct", recipe]) == 2

@@ -155,6 +155,18 @@ def test_complete_folds_are_kept_and_the_others_gone_on_with(recipe, tmp_path, c
     assert (tmp_path / "run" / "fold-2" / "metrics.json").exists()
 
 
+def test_a_fold_with_a_checkpoint_is_not_gone_on_with_by_another_recipe(recipe, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_repeats(*parse(recipe, folds=2), leave_checkpoint)
+    with pytest.raises(ValueError, match=r"`folds` must be that of the parts that are kept, 2 in .*run, got 3"):
+        run_repeats(*parse(recipe, folds=3, resume_from_checkpoint="newest"), be_killed)
+
+
+def leave_checkpoint(arguments, training_arguments, splits, names):
+    (Path(training_arguments.output_dir) / "checkpoint-1").mkdir(parents=True)
+    raise KeyboardInterrupt
+
+
 def test_a_fold_cut_off_after_a_checkpoint_goes_on_from_it(recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("kakehashi.training.classify.finish_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -2,8 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -84,8 +88,114 @@ def test_a_run_is_whole_where_the_one_that_was_to_replace_it_never_trained(parse
     assert (folder / "recipe.yaml").read_text() != "new"
     # Killed, it could not put anything back; whoever comes next does.
     open_run_folder(*parse(overwrite=True))
+    with pytest.raises(ValueError, match="`output_dir` must be empty"):
+        open_run_folder(*parse())
+    assert names_in(folder) == expected
+
+
+def test_a_run_killed_before_it_has_replaced_another_is_the_one_to_resume(parse, fill, tmp_path, capsys):
+    open_run_folder(*parse())
+    fill()
+    folder, expected = tmp_path / "run", names_in(tmp_path / "run")
+    # Also where the earlier one has nothing but checkpoints.
+    for earlier in (expected, {"checkpoint-5"}):
+        open_run_folder(*parse(overwrite=True))
+        claim_file(folder, "samples.jsonl").write_text("new")
+        assert finished_metrics(folder) is None
+        with pytest.raises(ValueError, match="a typo"), no_empty_folder_left(folder):
+            assert open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST)) is None
+            assert "no checkpoint in" in capsys.readouterr().err
+            raise ValueError("a typo")
+        assert names_in(folder) - {"run_files.json"} == earlier - {"run_files.json"}
+        remove_replaced_run(folder)
+        open_run_folder(*parse(overwrite=True))
+        remove_replaced_run(folder)
+        (folder / "checkpoint-5").mkdir()
+
+
+def test_a_complete_run_is_known_also_where_the_one_it_has_replaced_is_still_there(parse, fill, tmp_path):
+    folder = tmp_path / "run"
+    open_run_folder(*parse())
+    fill()
+    expected = names_in(folder)
+    open_run_folder(*parse(overwrite=True))
+    shutil.copytree(folder / ".replaced-run", tmp_path / "earlier")
+    fill()
+    assert names_in(folder) == expected
+    shutil.copytree(tmp_path / "earlier", folder / ".replaced-run")
     assert finished_metrics(folder) == {"steps": 1}
     assert names_in(folder) == expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no such locks")
+def test_the_run_of_another_process_is_left_alone(parse, tmp_path):
+    folder = tmp_path / "run"
+    with no_empty_folder_left(folder):
+        open_run_folder(*parse())
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException), no_empty_folder_left(folder):
+                try:
+                    open_run_folder(*parse(resume_from_checkpoint=RESUME_NEWEST))
+                except ValueError as error:
+                    os._exit(3 if "in use by another one" in str(error) else 4)
+            os._exit(5)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException), no_empty_folder_left(folder):
+                finished_metrics(folder)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert folder.is_dir()
+    # It is free again at the end.
+    child = os.fork()
+    if child == 0:
+        with suppress(ValueError):
+            open_run_folder(*parse())
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_folder_that_nothing_can_be_written_into_is_refused_at_once(parse, tmp_path, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", f"{dir}/tmp1")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    for keys in ({}, {"resume_from_checkpoint": RESUME_NEWEST}):
+        with pytest.raises(PermissionError) as error:
+            open_run_folder(*parse(**keys))
+        assert error.value.filename == str(tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_folder_replaces_no_run_unless_that_is_asked_for(parse, fill, tmp_path, monkeypatch):
+    monkeypatch.setattr("kakehashi.training.run_folder.find_damage", lambda _: None)
+    folder, foreign, own = tmp_path / "run", tmp_path / "other" / "checkpoint-2", tmp_path / "run" / "checkpoint-2"
+    assert open_run_folder(*parse(resume_from_checkpoint=str(foreign))) == foreign
+    # As a second try without enough memory finds it.
+    claim_file(folder, "samples.jsonl").write_text("new")
+    assert open_run_folder(*parse(resume_from_checkpoint=str(foreign))) == foreign
+    own.mkdir()
+    assert open_run_folder(*parse(resume_from_checkpoint=str(own))) == own
+    with pytest.raises(ValueError, match="`output_dir` must be empty"):
+        open_run_folder(*parse(resume_from_checkpoint=str(foreign)))
+    fill()
+    with pytest.raises(ValueError, match="`output_dir` must be empty"):
+        open_run_folder(*parse(resume_from_checkpoint=str(foreign)))
+    with pytest.raises(ValueError, match="`output_dir` must hold no complete run where `resume_from_checkpoint`"):
+        open_run_folder(*parse(resume_from_checkpoint=str(own)))
+    assert open_run_folder(*parse(resume_from_checkpoint=str(foreign), overwrite=True)) == foreign
+    assert names_in(folder) == {".replaced-run"}
+
+
+def test_a_failure_in_a_folder_that_cannot_be_removed_is_told_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "run", target_is_directory=True)
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    for folder in (Path("."), tmp_path / "link"):
+        with pytest.raises(ValueError, match="no data"), no_empty_folder_left(folder):
+            raise ValueError("no data")
 
 
 def test_a_run_whose_moving_was_cut_off_is_whole_again(parse, fill, tmp_path, monkeypatch):
@@ -110,7 +220,7 @@ def test_a_run_whose_moving_was_cut_off_is_whole_again(parse, fill, tmp_path, mo
     assert finished_metrics(folder) == {"steps": 1}
     assert names_in(folder) == expected
     open_run_folder(*parse(overwrite=True))
-    cut_off(lambda: finished_metrics(folder))
+    cut_off(lambda: open_run_folder(*parse()))
     assert finished_metrics(folder) == {"steps": 1}
     assert names_in(folder) == expected
 

@@ -30,7 +30,7 @@ from kakehashi.training.r_drop import SeeTwice, require_dropout
 from kakehashi.training.recovery import recovering
 from kakehashi.training.repeats import is_repeated, run_repeats
 from kakehashi.training.run import build_run, finish_run, train
-from kakehashi.training.run_folder import open_run_folder
+from kakehashi.training.run_folder import no_empty_folder_left, open_run_folder, output_folder
 from kakehashi.training.splits import Splits, load_splits
 from kakehashi.training.starting_point import adopt_special_ids, load_config, load_tokenizer, start_model
 
@@ -51,7 +51,8 @@ def run_classify(arguments: ClassifyArguments, training_arguments: Seq2SeqTraini
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
     if is_repeated(arguments):
-        return run_repeats(arguments, training_arguments, train_classifier)
+        with no_empty_folder_left(output_folder(training_arguments)):
+            return run_repeats(arguments, training_arguments, train_classifier)
     return train_classifier(arguments, training_arguments)
 
 

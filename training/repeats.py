@@ -37,6 +37,7 @@ from kakehashi.training.checkpoints import list_checkpoints, remove_leftovers
 from kakehashi.training.console import notify
 from kakehashi.training.documents import require_columns
 from kakehashi.training.early_stopping import settle_stopping
+from kakehashi.training.folder_lock import lock_folder
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
 from kakehashi.training.run_files import claim_file, listed_files, put_file
@@ -144,12 +145,14 @@ def _open_to_resume(folder: Path) -> None:
     """
     if not (folder / _RECIPE_FILE).is_file() and not holds_only_remains(folder):
         raise ValueError(f"`--resume` needs the parts of an earlier run in `output_dir`, got none in {folder}")
+    lock_folder(folder)
     remove_leftovers(folder)
 
 
 def _require_same_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
-    """Raises a ValueError if a part in the folder is complete and was trained by another recipe."""
-    if not any((folder / name / _METRICS_FILE).is_file() for name in listed_files(folder)):
+    """Raises a ValueError if a part in the folder is complete, or has a checkpoint, and had another recipe."""
+    parts = [folder / name for name in listed_files(folder)]
+    if not any((part / _METRICS_FILE).is_file() or list_checkpoints(part) for part in parts):
         return
     saved = yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8"))
     for key in sorted({*saved, *recipe} - _FREE_KEYS):

@@ -38,7 +38,7 @@ from kakehashi.training.publish.trainer_code import CodeForTheHub
 from kakehashi.training.recipe import resolved_recipe
 from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.reporting import settle_reporters
-from kakehashi.training.run_folder import fill_run_folder, output_folder, remove_replaced_run
+from kakehashi.training.run_folder import EarlierRunRemover, fill_run_folder, output_folder
 from kakehashi.training.throughput import TokenCounter
 from kakehashi.training.trainer import RepeatableTrainer, example_lengths
 
@@ -150,7 +150,7 @@ def build_run(
     shown_bar = None if training_arguments.disable_tqdm else bar
     stopping = make_early_stopping(arguments)
     watchers: list[TrainerCallback | None] = [CollateByEpoch(), CurvePlotter(), counter, NonFiniteGuard()]
-    watchers += [MetricGuard(), stopping, budget]
+    watchers += [MetricGuard(), stopping, budget, EarlierRunRemover()]
     watchers += [interruption, shown_bar, CodeForTheHub() if training_arguments.push_to_hub else None]
     for watcher in watchers:
         if watcher is not None:
@@ -208,8 +208,6 @@ def train(run: Run, checkpoint: Path | None) -> None:
     folder = output_folder(run.training_arguments)
     if checkpoint is not None:
         notify(f"going on from {checkpoint}")
-    if is_first_process():
-        remove_replaced_run(folder)
     memory = noticing_lack_of_memory(run.trainer)
     with run.interruption, _readable_disk_full(folder), _one_bar(run.bar), memory:
         run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

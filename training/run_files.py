@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kakehashi.training.checkpoints import WRITING_PREFIX
+from kakehashi.training.checkpoints import WRITING_PREFIX, bring_to_disk
 
 MANIFEST = "run_files.json"
 
@@ -19,11 +19,17 @@ def listed_files(folder: Path) -> list[str]:
 
     Args:
         folder: Output folder; it need not exist.
+
+    Raises:
+        ValueError: If the list is damaged.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return []
-    names = json.loads(manifest.read_text(encoding="utf-8"))
+    try:
+        names = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{manifest} must list the files of the run, but is damaged: {error}; remove it") from error
     # A listed name stands directly in this folder; anything else was not written by a run.
     return [name for name in [*names, MANIFEST] if Path(name).name == name]
 
@@ -70,6 +76,7 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
     aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=path.parent))
     try:
         write(aside / path.name)
+        bring_to_disk(aside)
         os.replace(aside / path.name, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

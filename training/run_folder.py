@@ -10,13 +10,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainingArguments, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.arguments import StageArguments, require_compatible
@@ -34,17 +42,18 @@ from kakehashi.training.checkpoints import (
 from kakehashi.training.console import notify
 from kakehashi.training.curves import plot_curves
 from kakehashi.training.early_stopping import settle_stopping
+from kakehashi.training.folder_lock import holding_folder, lock_folder, unlock_folder
 from kakehashi.training.lora import ADAPTER_FOLDER, Adapter
 from kakehashi.training.processes import is_first_process
 from kakehashi.training.recipe import write_recipe
 from kakehashi.training.reporting import check_reporters
-from kakehashi.training.run_files import MANIFEST, listed_files, write_list
+from kakehashi.training.run_files import MANIFEST, claim_file, listed_files, write_list
 
 # Value of `resume_from_checkpoint` that `--resume` stands for.
 RESUME_NEWEST = "newest"
 # Written last: where it stands, the run is complete.
 _METRICS_FILE = "metrics.json"
-# Where an earlier run waits inside its folder until the one that replaces it begins to train.
+# Where an earlier run waits inside its folder until the one that replaces it has something to keep.
 _REPLACED_RUN = ".replaced-run"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
 
@@ -58,23 +67,36 @@ def output_folder(training_arguments: TrainingArguments) -> Path:
 
 @contextmanager
 def no_empty_folder_left(folder: Path) -> Iterator[None]:
-    """Leaves the output folder as it was if what runs inside fails before training: with the earlier run, or removed.
+    """Leaves the output folder as it was if what runs inside fails with nothing to keep, and lets go of it at the end.
 
     Args:
-        folder: Output folder; it need not exist yet.
+        folder: Output folder; it need not exist yet. After a failure the earlier run is back in it, or it is removed.
     """
     try:
         yield
     except BaseException:
-        if is_first_process():
-            _put_back_replaced_run(folder)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        if is_first_process() and folder.is_dir():
+            _leave_as_it_was(folder)
         raise
+    finally:
+        unlock_folder(folder)
+
+
+def _leave_as_it_was(folder: Path) -> None:
+    """Puts back the run that was to be replaced, or removes a folder that is empty."""
+    try:
+        lock_folder(folder)
+    except ValueError:
+        # What is there is being written by the run of another process.
+        return
+    _put_back_replaced_run(folder)
+    # A folder with something in it stays, and so does one that is a link, or `.`.
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTrainingArguments) -> Path | None:
-    """Makes the output folder ready.
+    """Makes the output folder ready, and holds it until the end of `no_empty_folder_left`.
 
     Args:
         arguments: `overwrite` allows to replace what an earlier run wrote, which `remove_replaced_run` then removes.
@@ -85,8 +107,10 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
         resumed from the beginning.
 
     Raises:
-        ValueError: If the folder holds something and the run neither resumes nor overwrites, or if there is no usable
-            checkpoint to resume from, or the run asks for what cannot watch it.
+        ValueError: If the folder holds something and the run neither goes on with that nor overwrites it, or another
+            run is using it, or if there is no usable checkpoint to resume from, or the run asks for what cannot watch
+            it.
+        OSError: If nothing can be written into the folder.
     """
     require_compatible(arguments, training_arguments)
     settle_stopping(arguments, training_arguments)
@@ -94,22 +118,43 @@ def open_run_folder(arguments: StageArguments, training_arguments: Seq2SeqTraini
     folder = output_folder(training_arguments)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`output_dir` must be a folder, got the file {folder}")
-    if is_first_process():
-        _put_back_replaced_run(folder)
     resume = training_arguments.resume_from_checkpoint
-    if resume is not None:
-        return _checkpoint_to_resume(folder, resume)
-    earlier_run = set(_list_run(folder)) if arguments.overwrite else set()
-    # The first process may have set the earlier run aside already.
-    if folder.exists() and not set(folder.iterdir()) <= {*earlier_run, folder / _REPLACED_RUN}:
-        hint = "it holds files that no run wrote" if arguments.overwrite else "add --resume to go on with its run, "
-        if not arguments.overwrite:
+    if resume != RESUME_NEWEST:
+        folder.mkdir(parents=True, exist_ok=True)
+    # Where this raises, the others end too.
+    if is_first_process() and folder.is_dir():
+        lock_folder(folder)
+        _require_writable(folder)
+        _undo_cut_off_moves(folder)
+        if resume is None or not (_is_own(resume, folder) or holds_only_remains(folder)):
+            _put_back_replaced_run(folder)
+            _make_room(folder, overwrite=arguments.overwrite)
+    return None if resume is None else _checkpoint_to_resume(folder, resume)
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises an OSError that names the folder if nothing can be written into it."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def _make_room(folder: Path, *, overwrite: bool) -> None:
+    """Sets an earlier run aside where it may be replaced; anything else in the folder is refused."""
+    earlier_run = set(_list_run(folder)) if overwrite else set()
+    if not set(folder.iterdir()) <= earlier_run:
+        hint = "it holds files that no run wrote" if overwrite else "add --resume to go on with its run, "
+        if not overwrite:
             hint += "--overwrite true to replace it, or choose another folder"
         raise ValueError(f"`output_dir` must be empty, got {folder}: {hint}")
-    folder.mkdir(parents=True, exist_ok=True)
-    if is_first_process() and earlier_run:
+    if earlier_run:
         _set_run_aside(folder)
-    return None
+
+
+def _is_own(resume: str, folder: Path) -> bool:
+    """Returns whether `resume_from_checkpoint` means a checkpoint of the folder's own run."""
+    return resume == RESUME_NEWEST or Path(resume).resolve().parent == folder.resolve()
 
 
 def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
@@ -125,6 +170,11 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     damage = find_damage(Path(resume))
     if damage is not None:
         raise ValueError(f"`resume_from_checkpoint` must be a complete checkpoint, got {resume}: {damage}")
+    if (folder / _METRICS_FILE).is_file():
+        raise ValueError(
+            f"`output_dir` must hold no complete run where `resume_from_checkpoint` names a folder, got {folder}: "
+            "choose another folder"
+        )
     return Path(resume)
 
 
@@ -134,8 +184,8 @@ def holds_only_remains(folder: Path) -> bool:
     Args:
         folder: Output folder; it need not exist.
     """
-    written = {*leftovers(folder), *(folder / name for name in listed_files(folder))}
-    return folder.is_dir() and set(folder.iterdir()) <= written
+    written = {*leftovers(folder), *(folder / name for name in listed_files(folder)), folder / _REPLACED_RUN}
+    return folder.is_dir() and set(folder.iterdir()) <= written - {folder / _METRICS_FILE}
 
 
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
@@ -144,14 +194,16 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     Args:
         folder: Output folder; it need not exist.
     """
-    if is_first_process():
-        _put_back_replaced_run(folder)
     file = folder / _METRICS_FILE
+    if is_first_process() and folder.is_dir():
+        with holding_folder(folder):
+            _undo_cut_off_moves(folder)
+            if file.is_file():
+                remove_replaced_run(folder)
+                remove_leftovers(folder)
+                remove_checkpoints(folder)
     if not file.is_file():
         return None
-    if is_first_process():
-        remove_leftovers(folder)
-        remove_checkpoints(folder)
     metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return metrics
 
@@ -165,6 +217,8 @@ def _list_run(folder: Path) -> list[Path]:
 def _set_run_aside(folder: Path) -> None:
     """Moves what a run wrote out of the way of the next one: a typo in the new recipe must not cost the old run."""
     remove_leftovers(folder)
+    # A run that was killed early may have none.
+    claim_file(folder, MANIFEST)
     aside = folder / _REPLACED_RUN
     aside.mkdir()
     # The list of files goes last, and comes back first: a list aside belongs to a run that is aside as a whole.
@@ -173,21 +227,27 @@ def _set_run_aside(folder: Path) -> None:
 
 
 def _put_back_replaced_run(folder: Path) -> None:
-    """Undoes `_set_run_aside`, also where it was cut off, and removes what has been written since."""
+    """Undoes `_set_run_aside`, and removes what has been written since."""
     aside = folder / _REPLACED_RUN
-    if not aside.is_dir():
-        return
     if (aside / MANIFEST).is_file():
         for path in _list_run(folder):
             _remove(path)
         os.replace(aside / MANIFEST, folder / MANIFEST)
+    _undo_cut_off_moves(folder)
+
+
+def _undo_cut_off_moves(folder: Path) -> None:
+    """Puts back a run that is not aside as a whole, because moving it there or back was cut off."""
+    aside = folder / _REPLACED_RUN
+    if not aside.is_dir() or (aside / MANIFEST).is_file():
+        return
     for path in aside.iterdir():
         os.replace(path, folder / path.name)
     aside.rmdir()
 
 
 def remove_replaced_run(folder: Path) -> None:
-    """Removes the run that another one replaces, once that begins to train.
+    """Removes the run that another one replaces, once that has something to keep.
 
     Args:
         folder: Output folder; where a run over folds or seeds has listed it as a part, what that replaces goes too.
@@ -196,6 +256,17 @@ def remove_replaced_run(folder: Path) -> None:
     for place in (folder, folder.parent) if is_part else (folder,):
         if (place / _REPLACED_RUN).is_dir():
             remove_checkpoint(place / _REPLACED_RUN)
+
+
+class EarlierRunRemover(TrainerCallback):
+    """Removes the run that another one replaces once that has a checkpoint, also before anything is pushed."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Removes it: the first checkpoint has its name."""
+        if is_first_process():
+            remove_replaced_run(output_folder(args))
+
+    on_push_begin = on_save
 
 
 def _remove(path: Path, *, only_folder: bool = False) -> None:
@@ -243,7 +314,7 @@ def fill_run_folder(
         save_tokenizer(tokenizer, aside)
         if adapter is not None:
             adapter.save(aside / ADAPTER_FOLDER)
-        write_recipe(recipe, command, aside / "recipe.yaml")
+        write_recipe(recipe, command, aside / "recipe.yaml", metrics.get("part"))
         _write_json(aside / "versions.json", describe_environment(training_arguments))
         _write_json(aside / "log_history.json", list(log_history))
         plot_curves(log_history, aside / "loss.png")
@@ -260,6 +331,7 @@ def fill_run_folder(
         sync_folder(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    remove_replaced_run(folder)
     remove_checkpoints(folder)
 
 

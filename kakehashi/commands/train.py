@@ -64,7 +64,7 @@ def _run_stage(
     from kakehashi.training.console import hide_bars_off_terminal, notify
     from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
     from kakehashi.training.run import TrainingInterrupted
-    from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics, no_empty_folder_left
+    from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics
 
     hide_bars_off_terminal()
     arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
@@ -79,8 +79,7 @@ def _run_stage(
             _print_metrics(finished)
             return
     try:
-        with no_empty_folder_left(folder):
-            metrics = run(arguments, training_arguments)
+        metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
         notify(f"kakehashi: {interruption}")
         # Not chained: `main` would report the interruption a second time.
