@@ -117,6 +117,14 @@ def test_the_mean_of_runs_can_be_published_and_tells_of_them_all(finish_run, tmp
     )
 
 
+def test_the_mean_of_parts_says_which_rows_the_first_one_had(finish_run, tmp_path):
+    first = finish_run()
+    part = {"name": "seed-1", "train_rows": 4, "of_rows": 40, "keys": {"shots": 2, "seeds": 2, "seed": 42}}
+    (first / "metrics.json").write_text(json.dumps({"part": part}), "utf-8")
+    average_models([first, shutil.copytree(first, tmp_path / "second-model")], tmp_path / "mean")
+    assert json.loads((tmp_path / "mean" / "metrics.json").read_text())["part"] == part
+
+
 @pytest.mark.parametrize(
     ("line", "values"),
     [

@@ -57,6 +57,17 @@ def test_a_card_with_numbers_of_test_rows_does_not_say_that_nothing_was_measured
     assert nothing not in text and "| `test_accuracy` | 0.75 |" in text
 
 
+@pytest.mark.parametrize(
+    ("keys", "among"), [({"folds": 3}, "3 folds"), ({"shots": 2, "seeds": 5}, "5 runs on 2 rows of each label")]
+)
+def test_a_part_of_several_runs_says_which_rows_it_had(finish_run, keys, among):
+    folder = finish_run()
+    part = {"name": "part-2", "train_rows": 20, "of_rows": 3000, "keys": {**keys, "seed": 42}}
+    (folder / "metrics.json").write_text(json.dumps({"part": part}), "utf-8")
+    text = write_model_card(folder).read_text("utf-8")
+    assert f"It is `part-2` of {among}: it learned from 20 of the 3,000 training rows." in text
+
+
 def test_intended_use_and_limits_come_first(finish_run):
     text = write_model_card(finish_run()).read_text("utf-8")
     assert re.findall(r"^## (.*)$", text, re.M)[0] == "Intended use and limits"

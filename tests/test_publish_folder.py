@@ -72,6 +72,14 @@ def test_records_of_the_run_name_no_folder_and_no_command(finish_run, assemble):
         assert b"someone" not in path.read_bytes(), path
 
 
+def test_the_recipe_of_a_part_still_says_that_it_is_one(finish_run, assemble):
+    run_dir = finish_run(KakehashiForSequenceClassification, "classify", num_labels=3)
+    part = {"name": "fold-2", "train_rows": 20, "of_rows": 30, "keys": {"folds": 3, "seed": 0}}
+    (run_dir / "metrics.json").write_text(json.dumps({"part": part}), "utf-8")
+    recipe = (assemble(run_dir) / "recipe.yaml").read_text("utf-8")
+    assert "#   kakehashi classify recipe.yaml --folds 3 --seed 0 --output_dir OTHER\n" in recipe
+
+
 def test_weights_are_the_runs_own_in_one_piece_or_many(finish_run, assemble):
     run_dir = finish_run()
     whole = read_weights(run_dir)

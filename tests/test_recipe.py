@@ -246,6 +246,15 @@ def test_the_resolved_recipe_reads_back_to_the_same_arguments(tmp_path):
     assert resolved_recipe(*again) == resolved
 
 
+def test_the_header_names_the_command_that_repeats_the_run_or_all_of_which_it_is_a_part(tmp_path):
+    part = {"name": "fold-2", "train_rows": 20, "of_rows": 30, "keys": {"folds": 3, "seed": 0}}
+    for told, title, options in [(None, "of this run with", ""), (part, "of fold-2, one", " --folds 3 --seed 0")]:
+        write_recipe({"max_steps": 1}, "classify", tmp_path / "recipe.yaml", told)
+        lines = (tmp_path / "recipe.yaml").read_text().splitlines()
+        assert lines[0].startswith(f"# The recipe {title}")
+        assert lines[-2:] == [f"#   kakehashi classify recipe.yaml{options} --output_dir OTHER", "max_steps: 1"]
+
+
 def test_a_recipe_that_is_no_mapping_is_refused(tmp_path):
     file = tmp_path / "recipe.yaml"
     for content, message in [

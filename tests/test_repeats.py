@@ -1,6 +1,7 @@
 """Folds and few shots: which rows each part has, what is kept, and the spread of the scores."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 from kakehashi.training.arguments import ClassifyArguments
 from kakehashi.training.classify import run_classify, train_classifier
-from kakehashi.training.recipe import parse_recipe
+from kakehashi.training.recipe import parse_recipe, read_overrides, read_recipe
 from kakehashi.training.repeats import cut_parts, run_repeats, show_summary, summarize
 from kakehashi.training.run_folder import no_empty_folder_left
 from kakehashi.training.splits import Splits
@@ -131,6 +132,27 @@ def test_each_fold_leaves_a_model_folder_and_all_of_them_a_summary(recipe, tmp_p
         run_classify(*parse(recipe, folds=2))
     run_classify(*parse(recipe, shots=2, seeds=1, overwrite=True))
     assert not (tmp_path / "run" / "fold-1").exists() and (tmp_path / "run" / "seed-1" / "metrics.json").exists()
+
+
+def test_a_part_says_which_rows_it_had_and_its_recipe_repeats_it(recipe, tmp_path):
+    run_classify(*parse(recipe, shots=2, seeds=2, learning_rate=0.01, validation_split=0.2))
+    folder = tmp_path / "run" / "seed-2"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = len((tmp_path / "rows.tsv").read_text("utf-8").splitlines()) - 1
+    keys = {"shots": 2, "seeds": 2, "seed": 42}
+    assert metrics["part"] == {"name": "seed-2", "train_rows": 4, "of_rows": rows - round(0.2 * rows), "keys": keys}
+    header = (folder / "recipe.yaml").read_text("utf-8")
+    command = re.search(r"^#   kakehashi classify recipe.yaml (.* --output_dir) OTHER$", header, re.MULTILINE)
+    overrides = read_overrides([*command[1].split(), str(tmp_path / "again")])
+    run_classify(*parse_recipe(ClassifyArguments, read_recipe(folder / "recipe.yaml"), overrides))
+    again = json.loads((tmp_path / "again" / "seed-2" / "metrics.json").read_text())
+    for key in ("part", "train_loss", "test_loss"):
+        assert again[key] == metrics[key], key
+
+
+def test_a_fold_says_that_it_is_one(splits):
+    part = parts_of(splits, folds=3)[1].splits.part
+    assert part == {"name": "fold-2", "train_rows": 20, "of_rows": 30, "keys": {"folds": 3, "seed": 0}}
 
 
 def test_complete_folds_are_kept_and_the_others_gone_on_with(recipe, tmp_path, capsys):

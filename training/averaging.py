@@ -117,6 +117,8 @@ def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
     for name in ("recipe.yaml", "versions.json"):
         shutil.copyfile(runs[0].folder / name, folder / name)
     metrics: dict[str, Any] = {"averaged_runs": [run.folder.resolve().name for run in runs]}
+    if "part" in runs[0].metrics:
+        metrics["part"] = runs[0].metrics["part"]
     for key in ("train_runtime", "num_tokens_seen"):
         if all(key in run.metrics for run in runs):
             metrics[key] = sum(run.metrics[key] for run in runs)

@@ -132,7 +132,7 @@ def train_classifier(
     if arguments.r_drop_alpha:
         run.trainer.add_callback(SeeTwice())
     train(run, checkpoint)
-    return finish_run(run, lengths)
+    return finish_run(run, lengths if splits.part is None else {**lengths, "part": splits.part})
 
 
 def name_classes(config: PreTrainedConfig, names: list[str], problem_type: str) -> None:

@@ -195,18 +195,27 @@ def _describe_files(run: FinishedRun) -> dict[str, list[str]]:
 
 
 def _describe_start(run: FinishedRun) -> str:
-    """Returns sentences on the weights that training began from, and on how long it took."""
+    """Returns sentences on the weights that training began from, how long it took, and the rows of one of several."""
     came_from = code(run.start) if run.start else f"random weights of the preset `{run.recipe.get('preset')}`"
     seconds = run.metrics.get("train_runtime")
     duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
-    described = f"Training started from {came_from}.{duration}"
+    described = f"Training started from {came_from}.{duration}{_describe_part(run.metrics.get('part'))}"
     averaged = _as_list(run.metrics.get("averaged_runs"))
     if averaged:
         described += (
-            f" The weights are the mean of those of the runs {code(*averaged)}: start and arguments are those of the "
-            "first, the time is that of all together."
+            f" The weights are the mean of those of the runs {code(*averaged)}: start, rows and arguments are those "
+            "of the first, the time is that of all together."
         )
     return described
+
+
+def _describe_part(part: Mapping[str, Any] | None) -> str:
+    """Returns a sentence on a model that is one of several and had a part of the rows; nothing on another."""
+    if part is None:
+        return ""
+    among = "{folds} folds" if "folds" in part["keys"] else "{seeds} runs on {shots} rows of each label"
+    rows = f"{part['train_rows']:,} of the {part['of_rows']:,} training rows"
+    return f" It is `{part['name']}` of {among.format(**part['keys'])}: it learned from {rows}."
 
 
 def _format_duration(seconds: float) -> str:

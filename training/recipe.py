@@ -306,17 +306,23 @@ def _changed(arguments: Any, defaults: Any) -> dict[str, Any]:
     return changed
 
 
-def write_recipe(recipe: Mapping[str, Any], command: str, path: Path) -> None:
+def write_recipe(recipe: Mapping[str, Any], command: str, path: Path, part: Mapping[str, Any] | None = None) -> None:
     """Writes the resolved recipe of a run.
 
     Args:
         recipe: Keys and values as `resolved_recipe` gives them.
         command: Command that reads it, such as `pretrain`.
         path: File to write.
+        part: Of one of several runs its `name`, its rows and the `keys` that make them all, see `Splits.part`; None
+            for a run by itself.
     """
-    header = (
-        f"# The recipe of this run with every key that is not a default. To repeat it into another folder:\n"
-        f"#   kakehashi {command} {path.name} --output_dir OTHER\n"
-    )
+    title, options = "# The recipe of this run with every key that is not a default. To repeat it", ""
+    if part is not None:
+        title = (
+            f"# The recipe of {part['name']}, one of several runs, with every key that is not a default. It had "
+            f"{part['train_rows']} of the\n# {part['of_rows']} training rows. To repeat all of these runs"
+        )
+        options = "".join(f" --{key} {value}" for key, value in part["keys"].items())
+    header = f"{title} into another folder:\n#   kakehashi {command} {path.name}{options} --output_dir OTHER\n"
     body = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=119)
     path.write_text(header + body, encoding="utf-8")

@@ -214,8 +214,10 @@ def _cut_folds(splits: Splits, arguments: ClassifyArguments, seed: int) -> Itera
     if told:
         notify(f"some labels have fewer rows than there are folds ({count}); not every fold is tested on them")
     for number, (train, test) in enumerate(folds, 1):
-        part = Splits(rows.select(train), splits.validation, rows.select(test), splits.rows_as_read)
-        yield Part(f"fold-{number}", seed, part)
+        name = f"fold-{number}"
+        told = _tell_of(name, len(train), len(rows), folds=count, seed=seed)
+        part = Splits(rows.select(train), splits.validation, rows.select(test), splits.rows_as_read, told)
+        yield Part(name, seed, part)
 
 
 def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number: int) -> Part:
@@ -233,8 +235,15 @@ def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number:
         raise ValueError(
             f"`shots` must leave rows to test on, or `test_files` be given, got {shots} of {len(rows)} rows"
         )
-    part = Splits(rows.select(train), splits.validation, test, splits.rows_as_read)
-    return Part(f"seed-{number}", seed + number - 1, part)
+    name = f"seed-{number}"
+    told = _tell_of(name, len(train), len(rows), shots=shots, seeds=arguments.seeds or DEFAULT_SEEDS, seed=seed)
+    part = Splits(rows.select(train), splits.validation, test, splits.rows_as_read, told)
+    return Part(name, seed + number - 1, part)
+
+
+def _tell_of(name: str, train_rows: int, of_rows: int, **keys: int) -> dict[str, Any]:
+    """Returns what a part says of itself, with the keys that, given beside its own recipe, make all parts again."""
+    return {"name": name, "train_rows": train_rows, "of_rows": of_rows, "keys": keys}
 
 
 def _settings_of(

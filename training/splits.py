@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset, IterableDataset
 
@@ -19,12 +20,15 @@ class Splits:
         validation: Rows to validate on; None for none.
         test: Rows for one final test; None for none.
         whole: What was divided into these; None where nothing was.
+        part: Of one of several runs what `metrics.json` tells of its rows, see `repeats.cut_parts`; None for a run by
+            itself.
     """
 
     train: Dataset | IterableDataset
     validation: Dataset | None
     test: Dataset | None
     whole: Dataset | IterableDataset | None = None
+    part: dict[str, Any] | None = None
 
     @property
     def rows_as_read(self) -> Dataset | IterableDataset:

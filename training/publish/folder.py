@@ -133,7 +133,7 @@ def code_files() -> list[Path]:
 
 def _write_records(run: FinishedRun, folder: Path) -> None:
     """Writes what tells how the model was made, without what tells where and by whom."""
-    write_recipe(public_recipe(run), run.stage or "pretrain", folder / "recipe.yaml")
+    write_recipe(public_recipe(run), run.stage or "pretrain", folder / "recipe.yaml", run.metrics.get("part"))
     _write_json(folder / "versions.json", public_versions(run))
     _write_json(folder / "metrics.json", run.metrics)
     copied = [*list_plots(run.folder), run.folder / EVALUATIONS_FILE]
