@@ -103,6 +103,9 @@ def test_the_other_stages_are_checked_too(check, recipe):
     classify = check("classify", **instruct, text_column="en", label_column="ja", max_length=6)
     assert classify.model["head"] == 5 * 32
     assert classify.data["notes"] == ["single_label_classification, 5 labels in the sample"]
+    # All rows were read, so that there is no such label.
+    with pytest.raises(ValueError, match="`class_weights` must name labels of the training rows, got 'spam'"):
+        check("classify", **instruct, text_column="en", label_column="ja", class_weights={"spam": 2})
 
 
 @pytest.mark.parametrize(
