@@ -45,7 +45,9 @@ class MeanOverLabels(Seq2SeqTrainer):
         kakehashi's models divide by the labels of the step. Those of other families do, or return the mean of the
         batch whatever they are told: they are asked for this mean, and it counts by its labels.
         """
-        divides = isinstance(self.model.config, KakehashiConfig) or self.compute_loss_func is not None
+        divides = (
+            isinstance(getattr(self.model, "config", None), KakehashiConfig) or self.compute_loss_func is not None
+        )
         if divides or num_items_in_batch is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs["labels"][..., 1:] if self._loss_shifts_labels else inputs["labels"]
@@ -64,7 +66,7 @@ class MeanOverLabels(Seq2SeqTrainer):
         if labels is None or labels.ndim < 2 or labels.is_floating_point():
             return super().prediction_step(model, inputs, *args, **kwargs)
         inputs = {**inputs, "labels": self._without_copies(labels)}
-        step = super().prediction_step(model, inputs, *args, **kwargs)
+        step: Any = super().prediction_step(model, inputs, *args, **kwargs)
         # Those of all processes: the loss is divided by these, and multiplied by the number of processes.
         count = self._get_num_items_in_batch([inputs], self.args.device)
         if torch.is_tensor(count):
@@ -82,11 +84,11 @@ class MeanOverLabels(Seq2SeqTrainer):
         own = max(0, state.remainder - self.args.process_index * len(labels))
         return torch.cat((labels[:own], torch.full_like(labels[own:], IGNORED_LABEL)))
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Validates; the loss is the mean over all labels that are tokens."""
         self._validated: list[torch.Tensor] = []
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        if self._validated:
+        output = super().evaluation_loop(*args, **kwargs)
+        if self._validated and output.metrics is not None:
             total, count = sum_over_processes(torch.stack(self._validated).sum(dim=0)).tolist()
-            output.metrics[f"{metric_key_prefix}_loss"] = total / max(count, 1)
+            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_loss"] = total / max(count, 1)
         return output

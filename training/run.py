@@ -182,10 +182,9 @@ def _settle_arguments(
     is_stream = isinstance(arguments, SequenceStageArguments) and arguments.streaming
     if is_stream:
         # Each process reads the stream: batches that one makes for all would have to be of one width.
-        training_arguments.accelerator_config.dispatch_batches = False
+        settings: Any = training_arguments.accelerator_config
+        settings.dispatch_batches = False
         if training_arguments.max_steps <= 0:
-            if arguments.max_minutes is None:
-                raise ValueError("`max_steps` or `max_minutes` must be given where `streaming` is true, got neither")
             training_arguments.max_steps = _UNBOUNDED_STEPS
     if training_arguments.ddp_find_unused_parameters is None:
         # Every parameter takes part in every batch; looking for others costs time in each step.
