@@ -72,8 +72,11 @@ def keep_measurement(folder: Path, measurement: Measurement) -> None:
         "weights_sha256": fingerprint_weights(folder),
         "measurements": [dataclasses.asdict(each) for each in (*kept, measurement)],
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    put_file(folder, EVALUATIONS_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    put_file(folder, EVALUATIONS_FILE, write)
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

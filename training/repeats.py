@@ -215,8 +215,8 @@ def _cut_folds(splits: Splits, arguments: ClassifyArguments, seed: int) -> Itera
         notify(f"some labels have fewer rows than there are folds ({count}); not every fold is tested on them")
     for number, (train, test) in enumerate(folds, 1):
         name = f"fold-{number}"
-        told = _tell_of(name, len(train), len(rows), folds=count, seed=seed)
-        part = Splits(rows.select(train), splits.validation, rows.select(test), splits.rows_as_read, told)
+        itself = _tell_of(name, len(train), len(rows), folds=count, seed=seed)
+        part = Splits(rows.select(train), splits.validation, rows.select(test), splits.rows_as_read, itself)
         yield Part(name, seed, part)
 
 
@@ -236,8 +236,8 @@ def _draw_shots(splits: Splits, arguments: ClassifyArguments, seed: int, number:
             f"`shots` must leave rows to test on, or `test_files` be given, got {shots} of {len(rows)} rows"
         )
     name = f"seed-{number}"
-    told = _tell_of(name, len(train), len(rows), shots=shots, seeds=arguments.seeds or DEFAULT_SEEDS, seed=seed)
-    part = Splits(rows.select(train), splits.validation, test, splits.rows_as_read, told)
+    itself = _tell_of(name, len(train), len(rows), shots=shots, seeds=arguments.seeds or DEFAULT_SEEDS, seed=seed)
+    part = Splits(rows.select(train), splits.validation, test, splits.rows_as_read, itself)
     return Part(name, seed + number - 1, part)
 
 
