@@ -198,8 +198,14 @@ def test_a_japanese_model_has_a_japanese_section_and_others_have_none(finish_run
     keep_measurement(folder, Measurement("generation", ["test.tsv"], 3, {"chrf": 0.4321}, "ja"))
     text = write_model_card(folder).read_text("utf-8")
     section = text.partition("## 日本語")[2]
+    assert "モデルの重みのライセンスは `apache-2.0` です。" in section
     assert "### 用途と限界" in section and "| `test.tsv` | 3 | `chrf` | 0.4321 |" in section
     assert "## 日本語" not in write_model_card(finish_run(recipe={"language": ["en"]})).read_text("utf-8")
+
+
+def test_a_japanese_section_says_in_japanese_that_no_licence_is_stated(finish_run):
+    section = write_model_card(finish_run(recipe={"license": None})).read_text("utf-8").partition("## 日本語")[2]
+    assert "モデルの重みのライセンスは記載されていません。" in section and "not stated" not in section
 
 
 def test_pictures_that_the_run_listed_are_shown_with_the_loss_first(finish_run):

@@ -88,7 +88,7 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
         cell=cell,
         code=code,
         name=name,
-        license=license or "not stated",
+        license=license,
         is_japanese="ja" in languages,
         summary=f"A `{run.architecture}` of {count:,} parameters, made by kakehashi.",
         head=head,
