@@ -123,7 +123,7 @@ def free_port():
 def act(name, run_folder, children):
     """Kills or stops a run once its first checkpoint is there."""
     if name.endswith(("-killed", "-stopped")):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not any(run_folder.glob("checkpoint-*")):
             time.sleep(0.005)
             if time.monotonic() > end:
@@ -158,7 +158,7 @@ def perform(name, folder):
 
 def wait(children):
     """Waits for the processes of a run, for a minute at most, and ends the others once one has failed."""
-    codes, end = {}, time.monotonic() + 60
+    codes, end = {}, time.monotonic() + 180
     while len(codes) < len(children):
         for child in children:
             found, status = os.waitpid(child, os.WNOHANG) if child not in codes else (0, 0)

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
-from kakehashi.training.preview import make_batches, preview_stage
+from kakehashi.training.preview import Preview, make_batches, preview_stage
 from kakehashi.training.recipe import parse_recipe
 
 
@@ -88,3 +88,14 @@ def test_r_drop_reads_each_text_twice(preview, tiny_config):
 def test_a_batch_larger_than_the_sample_is_made_of_what_there_is(preview):
     _, (batch,) = preview(ClassifyArguments, per_device_train_batch_size=500)
     assert len(batch["input_ids"]) == 20
+
+
+def test_packed_rows_share_a_batch_with_rows_of_their_length_as_in_the_run(tmp_path):
+    numbers = [7 * n % 40 + 1 for n in range(40)]
+    rows = Dataset.from_dict({"input_ids": [[5] * n for n in numbers], "lengths": [[n] for n in numbers]})
+    previewed = Preview(None, rows, 1.0, lambda examples: [len(row["input_ids"]) for row in examples], {}, {})
+    _, training_arguments = parse_recipe(
+        PretrainArguments, {"output_dir": str(tmp_path), "per_device_train_batch_size": 4}
+    )
+    batches = make_batches(previewed, training_arguments)
+    assert len(batches) == 10 and all(max(batch) - min(batch) == 3 for batch in batches)

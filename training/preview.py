@@ -32,7 +32,6 @@ from kakehashi.training.instruct import pack_conversations
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.label_quality import require_known_metric
 from kakehashi.training.length_statistics import drop_lengths
-from kakehashi.training.packing import LENGTHS_OF
 from kakehashi.training.pretrain import (
     AUTO_CLASSES,
     find_tasks,
@@ -236,8 +235,7 @@ def make_batches(preview: Preview, training_arguments: Seq2SeqTrainingArguments,
     size = training_arguments.train_batch_size
     examples = preview.examples
     order = list(range(len(examples)))
-    is_packed = LENGTHS_OF["input_ids"] in examples.column_names
-    if training_arguments.train_sampling_strategy == "group_by_length" and not is_packed:
+    if training_arguments.train_sampling_strategy == "group_by_length":
         order = list(LengthGroupedSampler(example_lengths(examples), size, training_arguments.seed, lambda: 0))
     places = [order[start : start + size] for start in range(0, len(order), size)]
     places = [each for each in places if len(each) == size] or places
