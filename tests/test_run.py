@@ -18,6 +18,7 @@ from kakehashi.training.collators import Seq2SeqCollator
 from kakehashi.training.recipe import parse_recipe, read_recipe, resolved_recipe
 from kakehashi.training.run import TrainingInterrupted, build_run, finish_run, train
 from kakehashi.training.run_folder import RESUME_NEWEST, open_run_folder
+from kakehashi.training.trainer import mean_loss
 
 RECIPE = {
     "preset": "nano",
@@ -160,6 +161,33 @@ def test_the_checkpoint_of_a_signal_stays_beside_the_best_one(start, tmp_path):
     assert {path.name for path in (tmp_path / "run").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-5"}
 
 
+@pytest.mark.parametrize("strategy", [{"eval_steps": 2}, {"eval_strategy": "epoch", "save_strategy": "epoch"}])
+def test_a_validation_that_a_signal_kept_from_being_made_is_made_up_for(start, reset, strategy, tmp_path):
+    keys = {"metric_for_best_model": "loss", "load_best_model_at_end": True, **strategy}
+    run, checkpoint = start(output_dir=str(tmp_path / "uninterrupted"), **keys)
+    train(run, checkpoint)
+    expected = run.trainer.state
+    validated = [entry["step"] for entry in expected.log_history if "eval_loss" in entry]
+    # At the end of the step before it is asked for, so that it comes while the step with a validation is computed.
+    reset()
+    run, checkpoint = start(DoAtStep(validated[0] - 1, lambda _: signal.raise_signal(signal.SIGTERM)), **keys)
+    with pytest.raises(TrainingInterrupted, match=f"interrupted at step {validated[0]}"):
+        train(run, checkpoint)
+    assert not any("eval_loss" in entry for entry in run.trainer.state.log_history)
+    reset()
+    run, checkpoint = start(resume_from_checkpoint=RESUME_NEWEST, **keys)
+    train(run, checkpoint)
+    losses = [
+        {entry["step"]: entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry}
+        for state in (run.trainer.state, expected)
+    ]
+    assert losses[0] == losses[1]
+    assert (run.trainer.state.best_global_step, run.trainer.state.best_metric) == (
+        expected.best_global_step,
+        expected.best_metric,
+    )
+
+
 def test_a_resumed_run_says_that_a_changed_learning_rate_is_not_taken(start, tmp_path, capsys):
     run, checkpoint = start()
     train(run, checkpoint)
@@ -176,7 +204,7 @@ def test_a_resumed_run_says_that_a_changed_learning_rate_is_not_taken(start, tmp
 def test_loss_and_time_of_a_resumed_run_are_those_of_the_whole(start, reset, tmp_path):
     run, checkpoint = start(output_dir=str(tmp_path / "uninterrupted"))
     train(run, checkpoint)
-    expected = run.trainer.mean_loss()
+    expected = mean_loss(run.trainer)
     assert expected == run.trainer.state.log_history[-1]["train_loss"]
     reset()
     run, checkpoint = start()
@@ -190,7 +218,7 @@ def test_loss_and_time_of_a_resumed_run_are_those_of_the_whole(start, reset, tmp
         reset()
         run, checkpoint = start(resume_from_checkpoint=str(tmp_path / "run" / f"checkpoint-{step}"))
         train(run, checkpoint)
-        metrics = finish_run(run) if step == 6 else {"train_loss": run.trainer.mean_loss()}
+        metrics = finish_run(run) if step == 6 else {"train_loss": mean_loss(run.trainer)}
         assert metrics["train_loss"] == pytest.approx(expected)
         assert 1000 < run.counter.run_seconds < 2000
 

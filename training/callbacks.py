@@ -115,7 +115,7 @@ class Interruption(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Saves and stops once a signal has arrived, in whichever process."""
+        """Saves and stops once a signal has arrived, in whichever process; a validation is made up for on resuming."""
         # All processes have to leave after the same step, and the signal reaches each at its own time.
         self.has_stopped = is_any(self._is_requested, args.device)
         if self.has_stopped:
@@ -128,6 +128,23 @@ class Interruption(TrainerCallback):
         """Keeps the end of the loop from validating or saving once more."""
         if self.has_stopped:
             control.should_save = control.should_evaluate = False
+
+
+def lacks_validation(args: TrainingArguments, state: TrainerState) -> bool:
+    """Returns whether a validation was due at the present step that was not made, because a signal came first.
+
+    Args:
+        args: Trainer's arguments.
+        state: As the checkpoint has it.
+    """
+    if state.global_step == 0 or args.eval_delay:
+        return False
+    if args.eval_strategy == IntervalStrategy.STEPS:
+        is_due = state.global_step % state.eval_steps == 0
+    else:
+        is_due = args.eval_strategy == IntervalStrategy.EPOCH and float(state.epoch or 0.5).is_integer()
+    validated = {entry["step"] for entry in state.log_history if any(name.startswith("eval_") for name in entry)}
+    return is_due and state.global_step not in validated
 
 
 class TimeBudget(TrainerCallback, ExportableState):

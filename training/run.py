@@ -40,7 +40,7 @@ from kakehashi.training.recovery import noticing_lack_of_memory
 from kakehashi.training.reporting import settle_reporters
 from kakehashi.training.run_folder import EarlierRunRemover, fill_run_folder, output_folder
 from kakehashi.training.throughput import TokenCounter
-from kakehashi.training.trainer import RepeatableTrainer, example_lengths
+from kakehashi.training.trainer import RepeatableTrainer, example_lengths, mean_loss
 
 # Of a stream with a time budget: time ends the run.
 _UNBOUNDED_STEPS = 10**9
@@ -256,7 +256,7 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
     """
     trainer, state = run.trainer, run.trainer.state
     metrics = {
-        "train_loss": trainer.mean_loss(),
+        "train_loss": mean_loss(trainer),
         "train_runtime": round(run.counter.run_seconds, 4),
         "steps": state.global_step,
         "epochs": state.epoch,

@@ -15,8 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import Trainer
 from transformers.training_args import OptimizerNames
 
+from kakehashi.training.callbacks import lacks_validation
 from kakehashi.training.checkpoints import AtomicCheckpoints
 from kakehashi.training.console import notify
 from kakehashi.training.mean_over_labels import MeanOverLabels
@@ -143,22 +145,10 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Trains an epoch, unless the checkpoint was the last one: Trainer would take one step too many."""
+        if self.state.global_step == self._initial_global_step and lacks_validation(self.args, self.state):
+            self._determine_best_metric(self._evaluate(trial=None, ignore_keys_for_eval=None), trial=None)
         if self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             super()._run_epoch(*args, **kwargs)
-
-    def mean_loss(self) -> float | None:
-        """Returns the mean training loss over all steps; of those before a resumption, what was logged counts.
-
-        None if there were no others and none was logged.
-        """
-        history, resumed_at = self.state.log_history, self._initial_global_step
-        own_steps = self.state.global_step - resumed_at
-        own = next(entry["train_loss"] for entry in reversed(history) if "train_loss" in entry)
-        logged = [entry for entry in history if "loss" in entry and entry["step"] <= resumed_at]
-        if not logged:
-            return own if own_steps else None
-        before = np.average([entry["loss"] for entry in logged], weights=np.diff([0, *(e["step"] for e in logged)]))
-        return float(np.average([before, own], weights=[resumed_at, own_steps]))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validates, drawing the same random numbers each time and giving training's back afterwards.
@@ -180,6 +170,24 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
             self.args.per_device_eval_batch_size = size // 2
             clear_device_cache(garbage_collection=True)
             notify(f"out of memory while validating; going on with `per_device_eval_batch_size` {size // 2}")
+
+
+def mean_loss(trainer: Trainer) -> float | None:
+    """Returns the mean training loss over all steps; of those before a resumption, what was logged counts.
+
+    None if there were no others and none was logged.
+
+    Args:
+        trainer: One that has trained.
+    """
+    history, resumed_at = trainer.state.log_history, trainer._initial_global_step
+    own_steps = trainer.state.global_step - resumed_at
+    own = next(entry["train_loss"] for entry in reversed(history) if "train_loss" in entry)
+    logged = [entry for entry in history if "loss" in entry and entry["step"] <= resumed_at]
+    if not logged:
+        return own if own_steps else None
+    before = np.average([entry["loss"] for entry in logged], weights=np.diff([0, *(e["step"] for e in logged)]))
+    return float(np.average([before, own], weights=[resumed_at, own_steps]))
 
 
 def _ignore_signals(begin: Callable[[int], None] | None, worker: int) -> None:
