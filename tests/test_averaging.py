@@ -109,6 +109,9 @@ def test_the_mean_of_runs_can_be_published_and_tells_of_them_all(finish_run, tmp
     average_models([first, second], tmp_path / "mean")
     metrics = json.loads((tmp_path / "mean" / "metrics.json").read_text())
     assert metrics == {"averaged_runs": ["first-model", "second-model"], "train_runtime": 2 * 3725.2}
+    header, *recipe = (tmp_path / "mean" / "recipe.yaml").read_text("utf-8").splitlines()
+    assert "mean of those of the runs first-model, second-model; this recipe made the first of them" in header
+    assert recipe == (first / "recipe.yaml").read_text("utf-8").splitlines()
     monkeypatch.setattr(publishing, "compare_as_stranger", lambda model, folder: {})
     publishing.assemble_folder(tmp_path / "mean", "user/mean", tmp_path / "hub", license="apache-2.0")
     card = (tmp_path / "hub" / "README.md").read_text("utf-8")

@@ -120,3 +120,11 @@ def test_numbers_to_predict_all_count_also_one_that_marks_no_label_elsewhere(tin
     assert trainer._get_num_items_in_batch(batches, torch.device("cpu")) == 3
     assert trainer._get_num_items_in_batch(batches[1:], torch.device("cpu")) == 1
     assert trainer._get_num_items_in_batch([{"labels": torch.tensor([[-100, 7]])}], torch.device("cpu")) == 1
+
+
+def test_what_is_measured_leaves_out_the_copies_of_several_processes(build_tiny_model, tiny_tokenizer, tmp_path):
+    trainer = make_trainer(build_tiny_model(KakehashiForConditionalGeneration), tiny_tokenizer, tmp_path)
+    gathered, gather = [], trainer.accelerator.gather_for_metrics
+    trainer.accelerator.gather_for_metrics = lambda *args, **kwargs: gathered.append(args) or gather(*args, **kwargs)
+    trainer.evaluate()
+    assert gathered

@@ -114,9 +114,14 @@ def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
         if len(values) > 1:
             notify(f"the mean cannot be published: its runs differ in `{key}`, {' and '.join(sorted(values))}")
             return
-    for name in ("recipe.yaml", "versions.json"):
-        shutil.copyfile(runs[0].folder / name, folder / name)
-    metrics: dict[str, Any] = {"averaged_runs": [run.folder.resolve().name for run in runs]}
+    names = [run.folder.resolve().name for run in runs]
+    recipe = (runs[0].folder / "recipe.yaml").read_text(encoding="utf-8")
+    what = (
+        f"The weights here are the mean of those of the runs {', '.join(names)}; this recipe made the first of them."
+    )
+    (folder / "recipe.yaml").write_text(f"# {what}\n{recipe}", encoding="utf-8")
+    shutil.copyfile(runs[0].folder / "versions.json", folder / "versions.json")
+    metrics: dict[str, Any] = {"averaged_runs": names}
     if "part" in runs[0].metrics:
         metrics["part"] = runs[0].metrics["part"]
     for key in ("train_runtime", "num_tokens_seen"):

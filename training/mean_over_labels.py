@@ -85,8 +85,11 @@ class MeanOverLabels(Seq2SeqTrainer):
         return torch.cat((labels[:own], torch.full_like(labels[own:], IGNORED_LABEL)))
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Validates; the loss is the mean over all labels that are tokens."""
+        """Validates; the loss is the mean over all labels that are tokens, and every row is measured once."""
         self._validated: list[torch.Tensor] = []
+        if not self.args.predict_with_generate:
+            # Seq2SeqTrainer's own would measure the copies that fill up the last batches of several processes, too.
+            self.gather_function = self.accelerator.gather_for_metrics
         output = super().evaluation_loop(*args, **kwargs)
         if self._validated and output.metrics is not None:
             total, count = sum_over_processes(torch.stack(self._validated).sum(dim=0)).tolist()
