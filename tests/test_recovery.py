@@ -167,6 +167,19 @@ def test_validation_that_does_not_fit_goes_on_with_half_its_batch(recipe, monkey
     assert "going on with `per_device_eval_batch_size` 2" in capsys.readouterr().err
 
 
+def test_validation_of_one_row_that_does_not_fit_is_one_readable_error(recipe, monkeypatch, capsys, tmp_path):
+    def run_out(self, model, inputs, *args, **kwargs):
+        raise CUDA
+
+    monkeypatch.setattr(RepeatableTrainer, "prediction_step", run_out)
+    files = str(tmp_path / "pairs.jsonl")
+    keys = ["--validation_files", files, "--eval_strategy", "steps", "--eval_steps", "3"]
+    assert main(["instruct", recipe, *keys]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error.startswith("kakehashi: error: out of memory while validating with `per_device_eval_batch_size` 1")
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-2"]
+
+
 def test_a_step_keeps_its_examples_also_where_the_batch_is_odd(tmp_path):
     for size, accumulation, expected in [
         (8, 1, (4, 2)),

@@ -165,8 +165,13 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
                     return super().evaluate(*args, **kwargs)
             except RuntimeError as error:
                 size = self.args.per_device_eval_batch_size
-                if not is_out_of_memory(error) or size == 1 or self.args.world_size > 1:
+                if not is_out_of_memory(error) or self.args.world_size > 1:
                     raise
+                if size == 1:
+                    raise ValueError(
+                        "out of memory while validating with `per_device_eval_batch_size` 1, which cannot be halved; "
+                        "`bf16`, shorter examples or a smaller model need less"
+                    ) from error
             self.args.per_device_eval_batch_size = size // 2
             clear_device_cache(garbage_collection=True)
             notify(f"out of memory while validating; going on with `per_device_eval_batch_size` {size // 2}")
