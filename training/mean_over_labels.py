@@ -87,7 +87,7 @@ class MeanOverLabels(Seq2SeqTrainer):
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Validates; the loss is the mean over all labels that are tokens, and every row is measured once."""
         self._validated: list[torch.Tensor] = []
-        if not self.args.predict_with_generate:
+        if not getattr(self.args, "predict_with_generate", False):
             # Seq2SeqTrainer's own would measure the copies that fill up the last batches of several processes, too.
             self.gather_function = self.accelerator.gather_for_metrics
         output = super().evaluation_loop(*args, **kwargs)
