@@ -28,6 +28,7 @@ from kakehashi.training.console import notify
 from kakehashi.training.export.folder import filled_at_once
 from kakehashi.training.finished_run import FinishedRun, is_finished_run, read_finished_run
 from kakehashi.training.inference import load_for_export
+from kakehashi.training.run_files import write_json
 
 NEAR: Final = 0.9
 """Cosine below which the weights of two models are said to be far apart; runs from one model had .97 and more."""
@@ -116,10 +117,9 @@ def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
             return
     names = [run.folder.resolve().name for run in runs]
     recipe = (runs[0].folder / "recipe.yaml").read_text(encoding="utf-8")
-    what = (
-        f"The weights here are the mean of those of the runs {', '.join(names)}; this recipe made the first of them."
-    )
-    (folder / "recipe.yaml").write_text(f"# {what}\n{recipe}", encoding="utf-8")
+    header = f"# The weights here are the mean of those of the runs {', '.join(names)}; "
+    header += "this recipe made the first of them.\n"
+    (folder / "recipe.yaml").write_text(header + recipe, encoding="utf-8")
     shutil.copyfile(runs[0].folder / "versions.json", folder / "versions.json")
     metrics: dict[str, Any] = {"averaged_runs": names}
     if "part" in runs[0].metrics:
@@ -127,7 +127,7 @@ def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
     for key in ("train_runtime", "num_tokens_seen"):
         if all(key in run.metrics for run in runs):
             metrics[key] = sum(run.metrics[key] for run in runs)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
 
 
 def _require_same(first: PreTrainedModel, other: PreTrainedModel, first_name: str, other_name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kakehashi.training.finished_run import fingerprint_weights
-from kakehashi.training.run_files import put_file
+from kakehashi.training.run_files import put_file, write_json
 
 EVALUATIONS_FILE = "evaluations.json"
 
@@ -72,11 +72,7 @@ def keep_measurement(folder: Path, measurement: Measurement) -> None:
         "weights_sha256": fingerprint_weights(folder),
         "measurements": [dataclasses.asdict(each) for each in (*kept, measurement)],
     }
-
-    def write(path: Path) -> None:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-    put_file(folder, EVALUATIONS_FILE, write)
+    put_file(folder, EVALUATIONS_FILE, lambda path: write_json(path, content))
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

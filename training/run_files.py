@@ -1,4 +1,4 @@
-"""The list of what a run has written into its folder, so that `overwrite` removes that and nothing else."""
+"""Files of a run: how they are written, and the list of them, so that `overwrite` removes these and nothing else."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from kakehashi.training.checkpoints import WRITING_PREFIX, bring_to_disk
 
@@ -41,7 +42,17 @@ def write_list(names: Iterable[str], path: Path) -> None:
         names: Files and folders that stand directly in the run folder.
         path: File to write.
     """
-    path.write_text(json.dumps(sorted({*names} - {MANIFEST}), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, sorted({*names} - {MANIFEST}))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes what a run says of itself, as people can read it.
+
+    Args:
+        path: File to write.
+        content: What JSON can hold.
+    """
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def claim_file(folder: Path, name: str) -> Path:

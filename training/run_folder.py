@@ -47,7 +47,7 @@ from kakehashi.training.lora import ADAPTER_FOLDER, Adapter
 from kakehashi.training.processes import is_first_process
 from kakehashi.training.recipe import write_recipe
 from kakehashi.training.reporting import check_reporters
-from kakehashi.training.run_files import MANIFEST, claim_file, listed_files, write_list
+from kakehashi.training.run_files import MANIFEST, claim_file, listed_files, write_json, write_list
 
 # Value of `resume_from_checkpoint` that `--resume` stands for.
 RESUME_NEWEST = "newest"
@@ -315,10 +315,10 @@ def fill_run_folder(
         if adapter is not None:
             adapter.save(aside / ADAPTER_FOLDER)
         write_recipe(recipe, command, aside / "recipe.yaml", metrics.get("part"))
-        _write_json(aside / "versions.json", describe_environment(training_arguments))
-        _write_json(aside / "log_history.json", list(log_history))
+        write_json(aside / "versions.json", describe_environment(training_arguments))
+        write_json(aside / "log_history.json", list(log_history))
         plot_curves(log_history, aside / "loss.png")
-        _write_json(aside / _METRICS_FILE, dict(metrics))
+        write_json(aside / _METRICS_FILE, dict(metrics))
         names = sorted([path.name for path in aside.iterdir()])
         # What was written while the run went on stays its own.
         write_list({*names, *listed_files(folder)}, aside / MANIFEST)
@@ -333,10 +333,6 @@ def fill_run_folder(
         shutil.rmtree(aside, ignore_errors=True)
     remove_replaced_run(folder)
     remove_checkpoints(folder)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def describe_environment(training_arguments: Seq2SeqTrainingArguments) -> dict[str, Any]:

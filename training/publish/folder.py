@@ -12,7 +12,6 @@ log_history.json, run_files.json, …      stay behind
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,6 +31,7 @@ from kakehashi.training.model_card import list_plots, public_recipe, public_vers
 from kakehashi.training.publish.inspection import inspect_folder, is_published, refuse_executable_files
 from kakehashi.training.publish.trial import compare_as_stranger
 from kakehashi.training.recipe import write_recipe
+from kakehashi.training.run_files import write_json
 
 _OUR_LICENSE = "apache-2.0"
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB|TB)")
@@ -134,16 +133,12 @@ def code_files() -> list[Path]:
 def _write_records(run: FinishedRun, folder: Path) -> None:
     """Writes what tells how the model was made, without what tells where and by whom."""
     write_recipe(public_recipe(run), run.stage or "pretrain", folder / "recipe.yaml", run.metrics.get("part"))
-    _write_json(folder / "versions.json", public_versions(run))
-    _write_json(folder / "metrics.json", run.metrics)
+    write_json(folder / "versions.json", public_versions(run))
+    write_json(folder / "metrics.json", run.metrics)
     copied = [*list_plots(run.folder), run.folder / EVALUATIONS_FILE]
     for path in copied:
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

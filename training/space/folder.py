@@ -1,6 +1,5 @@
 """The folder of a Space: the page, what it needs, its metadata, and the models that go along."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.export.folder import engine_of, filled_at_once
 from kakehashi.training.inference import is_classifier, load_for_classification, load_for_generation
+from kakehashi.training.run_files import write_json
 
 # The release of Gradio that the page was written for and is tested with: a Space installs exactly this one.
 GRADIO_VERSION = "6.31.0"
@@ -92,7 +92,7 @@ def write_space(
         shutil.copyfile(str(resources.files(__package__).joinpath("app.py")), folder / "app.py")
         (folder / "requirements.txt").write_text("\n".join(page_requirements()) + "\n", encoding="utf-8")
         settings = {"title": title, **{each.role: each.reference for each in named}}
-        (folder / "space.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / "space.json", settings)
         _space_card(named, title).save(folder / "README.md")
 
 
