@@ -100,6 +100,18 @@ def test_a_conversation_is_encoded_as_in_training(tiny_model, tiny_tokenizer):
     assert encode_prompt(tiny_model, tiny_tokenizer, "I love") == tiny_tokenizer("I love")["input_ids"]
 
 
+def test_the_vocabulary_is_not_copied_for_a_prompt(tiny_model, tiny_tokenizer, monkeypatch):
+    monkeypatch.setattr(type(tiny_tokenizer), "get_vocab", None)
+    assert encode_prompt(tiny_model, tiny_tokenizer, user("I love")) == encode_source(tiny_tokenizer, user("I love"))
+
+
+def test_a_tokenizer_that_knows_no_roles_renders_its_own_template(tiny_model):
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "cats": 1}, unk_token="<unk>"))
+    plain = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    plain.chat_template = "{{ messages[0]['content'] }}"
+    assert encode_prompt(tiny_model, plain, user("cats")) == [1]
+
+
 def test_a_text_is_what_a_user_says_unless_it_is_raw(sharp_model, tiny_tokenizer):
     def generate(prompt, **settings):
         return generate_texts(sharp_model, tiny_tokenizer, [prompt], max_new_tokens=8, **settings)

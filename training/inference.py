@@ -266,7 +266,8 @@ def encode_prompt(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pr
         # A decoder continues its prompt; after the end of text there is nothing to continue.
         return ids[:-1] if not is_encoder_decoder and ids[-1:] == [tokenizer.eos_token_id] else ids
     messages = [dict(message) for message in prompt]
-    if ROLE_TOKENS["user"] in tokenizer.get_vocab():
+    # Not by `get_vocab`, which copies the whole vocabulary for each prompt.
+    if tokenizer.convert_tokens_to_ids(ROLE_TOKENS["user"]) not in (None, tokenizer.unk_token_id):
         return encode_source(tokenizer, messages) if is_encoder_decoder else _encode_for_decoder(tokenizer, messages)
     if tokenizer.chat_template is None:
         raise ValueError("`prompts` must be plain texts: the tokenizer of this model has no chat template")
