@@ -66,7 +66,7 @@ def test_the_default_directions_are_those_of_kakehashi(translator):
 
 
 def test_the_directions_come_from_the_configuration(save):
-    templates = {"fr": "En français : {text}", "xx": "xx {text}", "ja": "和訳: {text}"}
+    templates = {"fr": 'En français, comme {"fr": …} : {text}', "xx": "xx {text}", "ja": "和訳: {text}"}
     folder = save(KakehashiForConditionalGeneration)
     path = Path(folder, "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"task_specific_params": {"translation": templates}}))

@@ -165,7 +165,7 @@ def _evaluate_translation(run: Quickstart, files: dict[str, Path]) -> dict[str, 
     measured = {}
     for language, (source_column, target_column, references_column) in LANGUAGES.items():
         template = translation_template(model.config, language)
-        prompts = [template.format(text=text) for text in rows[source_column]]
+        prompts = [template.replace("{text}", text) for text in rows[source_column]]
         name = f"{source_column}_{target_column}"
         with _progress(run.console, f"translate {direction(language)}", len(prompts)) as on_batch:
             answers = generate_texts(
@@ -226,7 +226,7 @@ def _load_as_a_stranger(run: Quickstart, files: dict[str, Path]) -> list[dict[st
     }
     model, _ = load_for_generation(run.folder("instruct"))
     prompts = [
-        translation_template(model.config, language).format(text=text)
+        translation_template(model.config, language).replace("{text}", text)
         for language, sources in sentences.items()
         for text in sources
     ]

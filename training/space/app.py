@@ -182,7 +182,7 @@ class Translator:
         _check_characters(text)
         if language not in self.templates:
             raise _refusal(f"There is no direction {language}.", f"{language} という方向はありません。")
-        prompt = self.templates[language].format(text=text.strip())
+        prompt = self.templates[language].replace("{text}", text.strip())
         if self.tokenizer.chat_template is None:
             batch = self.tokenizer(prompt, return_tensors="pt", split_special_tokens=True)
         else:
