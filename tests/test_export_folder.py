@@ -85,6 +85,8 @@ def test_configuration_tokenizer_and_generation_settings_read_as_before(tiny_mod
     assert config.architectures == ["KakehashiForConditionalGeneration"]
     assert json.loads((tmp_path / "config.json").read_text())["layer_norm_epsilon"] == 1e-6
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer.get_vocab()
+    # Where transformers.js reads it.
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["chat_template"]
     assert GenerationConfig.from_pretrained(tmp_path).max_new_tokens == 7
 
 

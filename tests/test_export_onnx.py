@@ -75,7 +75,7 @@ def test_the_runner_of_transformers_runs_the_folder(folder, original):
 
 def test_nothing_but_the_export_is_in_the_folder(folder):
     graphs = {f"{name}.onnx{end}" for name in ("encoder", "decode") for end in ("", ".data")}
-    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json"}
     configurations = {"config.json", "generation_config.json", "export.json", "configuration_kakehashi.py"}
     assert {path.name for path in folder.iterdir()} == graphs | tokenizer | configurations
 

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
+from kakehashi.tokenization import save_tokenizer
+
 Engine: TypeAlias = Literal["onnx", "ctranslate2"]
 Quantization: TypeAlias = Literal["int8", "float16"]
 
@@ -99,7 +101,7 @@ def save_companions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     A `config.json` that the engine wrote already is kept and completed: CTranslate2 reads its own keys from the file
     of the same name.
     """
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     if model.can_generate():
         assert model.generation_config is not None
         model.generation_config.save_pretrained(folder)
