@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments, T5Config
 
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments
 from kakehashi.training.check_recipe import RecipeCheck
@@ -13,7 +13,7 @@ from kakehashi.training.recipe_warnings import find_warnings
 def warn(tmp_path, tiny_config):
     """A function that returns the warnings of a run of 100 steps with some of its numbers changed."""
 
-    def find(arguments=None, device=None, lengths=None, keys=None, **changed):
+    def find(arguments=None, device=None, lengths=None, keys=None, config=tiny_config, **changed):
         parts = {
             "data": {
                 "train": {"rows": 900, "examples": 1000, "is_packed": False},
@@ -31,7 +31,7 @@ def warn(tmp_path, tiny_config):
         training_arguments = Seq2SeqTrainingArguments(**settings)
         if device is not None:
             training_arguments.__dict__["_setup_devices"] = torch.device(device)
-        return find_warnings(checked, arguments or InstructArguments(), training_arguments, tiny_config)
+        return find_warnings(checked, arguments or InstructArguments(), training_arguments, config)
 
     return find
 
@@ -67,9 +67,19 @@ def test_what_is_likely_not_meant_is_said(warn, changed, message):
     assert message in warning
 
 
-def test_a_stage_that_cannot_pack_is_not_told_to(warn):
-    (warning,) = warn(arguments=ClassifyArguments(), step={"packing_efficiency": 0.5})
+@pytest.mark.parametrize(
+    "unpackable",
+    [{"arguments": ClassifyArguments()}, {"config": T5Config()}],
+    ids=["a stage without packing", "a model of another family"],
+)
+def test_what_cannot_be_packed_is_to_have_smaller_batches(warn, unpackable):
+    (warning,) = warn(step={"packing_efficiency": 0.5}, **unpackable)
     assert "smaller batches" in warning
+
+
+def test_what_is_packed_already_is_to_have_shorter_rows(warn):
+    (warning,) = warn(arguments=InstructArguments(packing=True), step={"packing_efficiency": 0.05})
+    assert warning == "only 5% of the token slots hold tokens; a smaller `packed_length` uses more"
 
 
 def test_a_folder_that_is_not_empty_is_mentioned(warn, tmp_path):

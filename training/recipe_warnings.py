@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedConfig, Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from kakehashi.training.arguments import StageArguments
+from kakehashi.modeling import KakehashiConfig
+from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 
 if TYPE_CHECKING:
     from kakehashi.training.check_recipe import RecipeCheck
@@ -37,6 +38,7 @@ def find_warnings(
         *_about_lengths(checked, config),
         *_about_steps(checked, training_arguments),
         *_about_data(checked, arguments, training_arguments),
+        *_about_padding(checked, arguments, config),
         *_about_resources(checked, arguments, training_arguments),
     ]
 
@@ -92,12 +94,20 @@ def _about_data(
         warnings.append("`eval_strategy` asks for validation, but no rows are held out: there will be none")
     if not is_validated and "validation" in data and training_arguments.load_best_model_at_end:
         warnings.append("`load_best_model_at_end` needs an `eval_strategy`")
-    if step["packing_efficiency"] < _POOR_EFFICIENCY:
-        remedy = (
-            "`packing: true` would use nearly all" if hasattr(arguments, "packing") else "smaller batches use more"
-        )
-        warnings.append(f"only {step['packing_efficiency']:.0%} of the token slots hold tokens; {remedy}")
     return warnings
+
+
+def _about_padding(checked: RecipeCheck, arguments: StageArguments, config: PreTrainedConfig) -> list[str]:
+    efficiency = checked.step["packing_efficiency"]
+    if efficiency >= _POOR_EFFICIENCY:
+        return []
+    if isinstance(arguments, SequenceStageArguments) and arguments.packing:
+        remedy = "a smaller `packed_length` uses more"
+    elif isinstance(arguments, SequenceStageArguments) and isinstance(config, KakehashiConfig):
+        remedy = "`packing: true` would use nearly all"
+    else:
+        remedy = "smaller batches use more"
+    return [f"only {efficiency:.0%} of the token slots hold tokens; {remedy}"]
 
 
 def _about_resources(
