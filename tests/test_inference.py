@@ -245,8 +245,8 @@ def test_a_missing_folder_is_named():
 
 
 def test_a_name_that_could_be_a_hub_id_is_explained_both_ways():
-    with pytest.raises(OSError, match="there is no folder runs/none, and the Hub gave no model of that name"):
-        load_for_generation("runs/none")
+    with pytest.raises(OSError, match="there is no folder nobody/none, and the Hub gave no model of that name"):
+        load_for_generation("nobody/none")
 
 
 def test_a_file_is_not_a_model(tmp_path):

@@ -42,6 +42,8 @@ def test_without_tiktoken_its_encodings_are_refused_readably(monkeypatch):
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must be a folder with a tokenizer\.json, but it has none"):
         load_tokenizer(str(tmp_path))
+    with pytest.raises(ValueError, match=r"`runs/none` must be a folder with a tokenizer\.json"):
+        load_tokenizer("runs/none")
 
 
 def test_a_name_that_leads_nowhere_is_refused():

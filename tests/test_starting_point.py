@@ -125,10 +125,19 @@ def test_model_and_tokenizer_of_different_vocabularies_are_refused(tiny_model_di
 def test_a_folder_that_is_none_is_named(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError, match=r"`tokenizer` must be a folder with tokenizer\.json"):
         load_tokenizer(InstructArguments(tokenizer=str(tmp_path)))
+    with pytest.raises(ValueError, match="`tokenizer` must be a folder .*, got 'runs/tokenizer'"):
+        load_tokenizer(InstructArguments(tokenizer="runs/tokenizer"))
     with pytest.raises(ValueError, match="`tokenizer` must name a tokenizer folder where `model` is not given"):
         load_tokenizer(InstructArguments(preset="nano"))
     with pytest.raises(ValueError, match=r"`model` must be a folder with config\.json"):
         load_config(InstructArguments(model=str(tmp_path / "none")), tiny_tokenizer)
+
+
+def test_a_name_that_the_hub_does_not_give_is_named(tiny_tokenizer):
+    with pytest.raises(OSError, match="there is no folder nobody/none, and the Hub gave nothing of that name"):
+        load_tokenizer(InstructArguments(tokenizer="nobody/none"))
+    with pytest.raises(OSError, match="there is no folder nobody/none, and the Hub gave nothing of that name"):
+        load_config(InstructArguments(model="nobody/none"), tiny_tokenizer)
 
 
 def test_weights_count_however_they_are_stored(tmp_path, tiny_model):

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeAlias
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from kakehashi.tokenization.hub_ids import may_be_hub_id
+
 TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
 """Returns the number of tokens of each text; special tokens spelled in a text count as text."""
 
@@ -31,7 +33,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         OSError: if there is no such folder, and the Hub gives no tokenizer of that name.
     """
     path = Path(name)
-    if path.exists() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
+    if (path.exists() or not may_be_hub_id(name)) and not any((path / file).is_file() for file in _TOKENIZER_FILES):
         raise ValueError(f"`{name}` must be a folder with a tokenizer.json, but it has none.")
     return AutoTokenizer.from_pretrained(name)
 

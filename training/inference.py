@@ -7,7 +7,6 @@ padding, and gives the answers back in the order of the questions; `labelling.py
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +29,7 @@ from transformers import (
 import kakehashi.modeling as modeling
 from kakehashi.modeling.configuration_kakehashi import translation_templates
 from kakehashi.tokenization.chat import check_scalar_values, encode_source
+from kakehashi.tokenization.hub_ids import may_be_hub_id
 from kakehashi.tokenization.special_tokens import ROLE_TOKENS
 from kakehashi.training.export.engines import load_exported
 from kakehashi.training.export.folder import engine_of
@@ -43,8 +43,6 @@ DEFAULT_MAX_NEW_TOKENS = 128
 
 logger = logging.getLogger(__name__)
 
-# `name` or `owner/name`; whatever else is written where a model is expected can only be a path.
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt", "vocab.json")
 
 
@@ -338,7 +336,7 @@ def _load_config(model: str | Path, trust_remote_code: bool) -> PreTrainedConfig
         _require_model_folder(folder)
     elif folder.exists():
         raise ValueError(f"`model` must be a folder or a Hub id, but {model} is a file")
-    elif not _HUB_ID.fullmatch(str(model)):
+    elif not may_be_hub_id(model):
         raise ValueError(f"`model` must be an existing folder or a Hub id, but there is no folder {model}")
     try:
         return AutoConfig.from_pretrained(str(model), trust_remote_code=trust_remote_code)

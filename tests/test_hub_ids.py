@@ -1,0 +1,20 @@
+import pytest
+
+from kakehashi.tokenization.hub_ids import may_be_hub_id
+
+
+@pytest.mark.parametrize("name", ["t5-small", "google/t5-v1_1-small", "owner/name.v2"])
+def test_a_name_with_or_without_its_owner_may_be_on_the_hub(name):
+    assert may_be_hub_id(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "./model", "../model", "/models/t5", "~/model", "a/b/c", "名 前/モデル", "model/"]
+)
+def test_what_only_a_path_can_be_is_no_hub_id(name):
+    assert not may_be_hub_id(name)
+
+
+@pytest.mark.parametrize("name", ["runs/tokenizer", "runs"])
+def test_a_run_that_is_not_there_is_not_looked_for_on_the_hub(name):
+    assert not may_be_hub_id(name)
