@@ -125,7 +125,7 @@ def test_model_and_tokenizer_of_different_vocabularies_are_refused(tiny_model_di
 def test_a_folder_that_is_none_is_named(tmp_path, tiny_tokenizer):
     with pytest.raises(ValueError, match=r"`tokenizer` must be a folder with tokenizer\.json"):
         load_tokenizer(InstructArguments(tokenizer=str(tmp_path)))
-    with pytest.raises(ValueError, match="`tokenizer` must be a folder .*, got 'runs/tokenizer'"):
+    with pytest.raises(ValueError, match=r"`tokenizer` must be a folder .*, got 'runs/tokenizer'"):
         load_tokenizer(InstructArguments(tokenizer="runs/tokenizer"))
     with pytest.raises(ValueError, match="`tokenizer` must name a tokenizer folder where `model` is not given"):
         load_tokenizer(InstructArguments(preset="nano"))
