@@ -95,10 +95,10 @@ def test_an_empty_output_folder_is_used_and_a_full_one_refused(files, tmp_path):
     empty.mkdir()
     invoke("train", files / "lines.txt", *size(380), empty)
     assert (empty / "tokenizer.json").is_file()
-    with pytest.raises(ValueError, match="`--output-dir` must be new or empty"):
+    with pytest.raises(ValueError, match="`output_dir` must be empty or new"):
         invoke("train", files / "lines.txt", *size(380), empty)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ValueError, match="`--output-dir` must be a folder"):
+    with pytest.raises(ValueError, match="`output_dir` must be a folder"):
         invoke("train", files / "lines.txt", *size(380), tmp_path / "file")
 
 

@@ -126,7 +126,7 @@ def test_extend_saves_tokenizer_and_model_that_belong_together(tiny_model_dir, t
 def test_extend_without_words_or_into_a_full_folder_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="must name at least one word, got none"):
         invoke("extend", folder, "--output-dir", tmp_path / "a")
-    with pytest.raises(ValueError, match="`--output-dir` must be new or empty"):
+    with pytest.raises(ValueError, match="`output_dir` must be empty or new"):
         invoke("extend", folder, "--tokens", "x", "--output-dir", folder)
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ValueError, match="`--tokens-file` must be UTF-8 text"):

@@ -1,4 +1,4 @@
-"""What every exported folder has in common: recognised by its files, written whole or not at all."""
+"""What every exported folder has in common: recognised by its files, complete beside its graphs."""
 
 import importlib.util
 import json
@@ -8,7 +8,6 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from kakehashi.training.export.folder import (
     engine_of,
-    filled_at_once,
     require_packages,
     save_companions,
 )
@@ -36,38 +35,6 @@ def test_a_damaged_manifest_is_named(tmp_path):
     (tmp_path / "export.json").write_text("{")
     with pytest.raises(ValueError, match=r"export\.json must be JSON"):
         engine_of(tmp_path)
-
-
-def test_a_folder_appears_when_it_is_complete(tmp_path):
-    folder = tmp_path / "new" / "export"
-    with filled_at_once(folder) as aside:
-        (aside / "model.bin").write_bytes(b"weights")
-        assert not folder.exists()
-    assert (folder / "model.bin").read_bytes() == b"weights"
-    assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_an_empty_folder_is_filled(tmp_path):
-    with filled_at_once(tmp_path / "export") as aside:
-        (tmp_path / "export").mkdir()
-        (aside / "model.bin").write_bytes(b"weights")
-    assert [path.name for path in (tmp_path / "export").iterdir()] == ["model.bin"]
-
-
-def test_nothing_is_left_of_a_failure(tmp_path):
-    with pytest.raises(KeyError), filled_at_once(tmp_path / "export") as aside:
-        (aside / "model.bin").write_bytes(b"half")
-        raise KeyError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_in_use_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="`output_dir` must be empty"), filled_at_once(tmp_path):
-        pass
-    with pytest.raises(ValueError, match="`output_dir` must be a folder"), filled_at_once(tmp_path / "notes.txt"):
-        pass
-    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_missing_packages_name_the_extra(monkeypatch):

@@ -57,6 +57,6 @@ def test_every_stage_leaves_a_folder_that_loads_and_the_summary_says_what_was_me
 
 def test_an_output_folder_that_holds_something_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep", "utf-8")
-    with pytest.raises(ValueError, match="`output_dir` must be empty or new, got"):
+    with pytest.raises(ValueError, match="`output_dir` must be empty or new, but"):
         quickstart.run_quickstart(tmp_path, seed=0, console=Console(quiet=True))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

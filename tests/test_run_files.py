@@ -1,11 +1,9 @@
 """The list of a run's own files."""
 
 import json
-import os
 
 import pytest
 
-from kakehashi.training import run_files
 from kakehashi.training.run_files import MANIFEST, claim_file, listed_files, put_file
 
 
@@ -41,12 +39,3 @@ def test_a_damaged_list_is_named_with_what_to_do(tmp_path):
     (tmp_path / MANIFEST).write_text("")
     with pytest.raises(ValueError, match=f"{tmp_path / MANIFEST} must list the files of the run, but .*; remove it"):
         listed_files(tmp_path)
-
-
-def test_a_file_is_on_the_disk_before_it_takes_the_place_of_the_old_one(tmp_path, monkeypatch):
-    done = []
-    monkeypatch.setattr(run_files, "bring_to_disk", lambda folder: done.append(next(folder.iterdir()).name))
-    replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda source, target: (done.append("moved"), replace(source, target)))
-    put_file(tmp_path, "samples.jsonl", lambda path: path.write_text("first"))
-    assert done == [MANIFEST, "moved", "samples.jsonl", "moved"]

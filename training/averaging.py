@@ -24,8 +24,8 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kakehashi.tokenization import save_tokenizer
+from kakehashi.training.aside import fill_new_folder
 from kakehashi.training.console import notify
-from kakehashi.training.export.folder import filled_at_once
 from kakehashi.training.finished_run import FinishedRun, is_finished_run, read_finished_run
 from kakehashi.training.inference import load_for_export
 from kakehashi.training.run_files import write_json
@@ -70,7 +70,7 @@ def average_models(models: Sequence[str | Path], output_dir: Path) -> dict[str, 
     if len(models) < 2:
         raise ValueError(f"`models` must be at least two, got {len(models)}")
     cosines = {}
-    with filled_at_once(output_dir) as aside:
+    with fill_new_folder(output_dir) as aside:
         first, tokenizer = load_for_export(models[0])
         dtype = first.dtype
         average = AveragedModel(first.float())

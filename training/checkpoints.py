@@ -17,12 +17,12 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
+from kakehashi.training.aside import WRITING_PREFIX, bring_to_disk, sync_folder
 from kakehashi.training.console import notify
 
 # Trainer writes this file last.
 _STATE_FILE = "trainer_state.json"
-# What is being written, and what is being removed, stands under other names than a checkpoint's.
-WRITING_PREFIX = ".writing-"
+# What is being removed stands under another name than a checkpoint's, as what is being written does.
 _REMOVING_PREFIX = ".removing-"
 
 
@@ -144,39 +144,6 @@ def move_into_place(written: Path, checkpoint: Path) -> None:
     os.rename(written, checkpoint)
     written.parent.rmdir()
     sync_folder(checkpoint.parent)
-
-
-def bring_to_disk(folder: Path) -> None:
-    """Returns once every file below a folder, and its names, would outlast a power cut.
-
-    Args:
-        folder: Searched to the bottom.
-
-    Raises:
-        OSError: If the disk does not take it.
-    """
-    for inner, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            # Windows brings only files open for writing to the disk.
-            with open(os.path.join(inner, name), "r+b") as file:
-                os.fsync(file.fileno())
-        sync_folder(inner)
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Brings the names in a folder to the disk, where the system can."""
-    # Windows opens no folders.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems know no such request.
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def rotate_checkpoints(newest: Path, limit: int | None, best: str | None = None) -> None:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from kakehashi.tokenization import save_tokenizer, train_tokenizer
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments, StageArguments
+from kakehashi.training.aside import require_free_folder
 from kakehashi.training.classify import run_classify
 from kakehashi.training.console import quiet_library
 from kakehashi.training.documents import iterate_texts, load_rows
@@ -94,8 +95,7 @@ def run_quickstart(output_dir: Path, seed: int, console: Console) -> dict[str, A
     Raises:
         ValueError: If the output folder is not empty.
     """
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise ValueError(f"`output_dir` must be empty or new, got {str(output_dir)!r}; choose another or remove it")
+    require_free_folder(output_dir)
     start = time.perf_counter()
     run = Quickstart(output_dir, seed, console)
     with run.stage("corpus", "write the sample corpus and train a vocabulary on it"):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from kakehashi.training.checkpoints import WRITING_PREFIX, bring_to_disk
+from kakehashi.training.aside import replace_file
 
 MANIFEST = "run_files.json"
 
@@ -64,12 +61,12 @@ def claim_file(folder: Path, name: str) -> Path:
     """
     names = listed_files(folder)
     if name not in names:
-        _replace(folder / MANIFEST, lambda path: write_list([*names, name], path))
+        replace_file(folder / MANIFEST, lambda path: write_list([*names, name], path))
     return folder / name
 
 
-def put_file(folder: Path, name: str, write: Callable[[Path], None]) -> None:
-    """Lists a file and writes it anew: whoever looks sees it as it was or as it is, never half of it.
+def put_file(folder: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Lists a file and writes it anew, as `replace_file`.
 
     Args:
         folder: Output folder.
@@ -79,15 +76,4 @@ def put_file(folder: Path, name: str, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: If it cannot be written; the old file stays.
     """
-    _replace(claim_file(folder, name), write)
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    # A folder under this name is known for what it is, should the process be killed.
-    aside = Path(tempfile.mkdtemp(prefix=WRITING_PREFIX, dir=path.parent))
-    try:
-        write(aside / path.name)
-        bring_to_disk(aside)
-        os.replace(aside / path.name, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    replace_file(claim_file(folder, name), write)

@@ -28,16 +28,14 @@ from transformers import (
 
 from kakehashi.tokenization import save_tokenizer
 from kakehashi.training.arguments import StageArguments, require_compatible
+from kakehashi.training.aside import WRITING_PREFIX, bring_to_disk, sync_folder
 from kakehashi.training.checkpoints import (
-    WRITING_PREFIX,
-    bring_to_disk,
     find_damage,
     leftovers,
     list_checkpoints,
     newest_checkpoint,
     remove_checkpoint,
     remove_leftovers,
-    sync_folder,
 )
 from kakehashi.training.console import notify
 from kakehashi.training.curves import plot_curves

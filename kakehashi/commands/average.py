@@ -1,19 +1,18 @@
 """`kakehashi average`: one model from several that were tuned from the same one."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kakehashi.commands import options
 from kakehashi.commands.lines import silence_libraries
 
 Models = Annotated[
     list[str], typer.Argument(help="Two or more model folders or ids on the Hugging Face Hub.", metavar="MODEL...")
 ]
-OutputDir = Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")]
 
 
-def average(models: Models, *, output_dir: OutputDir) -> None:
+def average(models: Models, *, output_dir: options.OutputDir) -> None:
     """Write the mean of the weights of several MODELs that were tuned from the same one, as a model of its own.
 
     It costs no more to use than one of them, and may answer better than each: measure it.

@@ -1,7 +1,6 @@
 """`kakehashi export`: a trained model for another engine."""
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +27,7 @@ def export(
     model: options.Model,
     *,
     format: Annotated[Format, typer.Option(help="Engine to write for.")],
-    output_dir: Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")],
+    output_dir: options.OutputDir,
     quantization: Annotated[
         Quantization | None,
         typer.Option(help="Smaller number format of the matrices; without it, answers are those of the model."),

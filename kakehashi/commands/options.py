@@ -1,6 +1,7 @@
 """The arguments and options that several commands share."""
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +40,8 @@ Texts = Annotated[
     list[str] | None,
     typer.Argument(help="Texts, one answer line each. Without any, lines are read from stdin.", metavar="TEXT"),
 ]
+TokenizerName = Annotated[str, typer.Option("--tokenizer", "-t", help="Tokenizer or model folder, or a Hub id.")]
+OutputDir = Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts that run through the model together.")]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 NumBeams = Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")]

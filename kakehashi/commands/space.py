@@ -1,6 +1,5 @@
 """`kakehashi space`: a page to try a model on, for a Space on the Hub or for this machine."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from kakehashi.commands.lines import silence_libraries
 def space(
     model: options.Model,
     *,
-    output_dir: Annotated[Path, typer.Option(help="Folder to make; it must not exist or be empty.")],
+    output_dir: options.OutputDir,
     classifier: Annotated[
         str | None, typer.Option(help="A model that labels texts, by folder or Hub id: gives the page one more tab.")
     ] = None,

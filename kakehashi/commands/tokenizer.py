@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from kakehashi.commands import options
 from kakehashi.commands.tokenizer_count import count
 from kakehashi.commands.tokenizer_extend import extend
-from kakehashi.commands.tokenizer_folders import OutputDir, fill_new_folder, require_free_folder
 from kakehashi.commands.tokenizer_report import report
 from kakehashi.commands.tokenizer_show import show
 from kakehashi.commands.tokenizer_texts import Files, TextColumn, iterate_training_texts
+from kakehashi.training.aside import fill_new_folder, require_free_folder
 
 _SAMPLE_TEXTS = 2000
 
@@ -23,7 +24,7 @@ app = typer.Typer(
 @app.command()
 def train(
     files: Files,
-    output_dir: OutputDir,
+    output_dir: options.OutputDir,
     vocab_size: Annotated[int, typer.Option(help="Entries in all: special tokens, 256 bytes, merges.")] = 16_000,
     text_column: TextColumn = ["text"],  # noqa: B006
     min_frequency: Annotated[int, typer.Option(help="How often a pair must occur to be merged.")] = 2,

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kakehashi.commands import options
 from kakehashi.commands.tokenizer_display import open_stdout
-from kakehashi.commands.tokenizer_folders import TokenizerName
 from kakehashi.commands.tokenizer_texts import FilesOrStdin, TextColumn, iterate_texts_or_stdin
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _LONGEST_EXAMPLE = 80
 
 
 def count(
-    tokenizer: TokenizerName,
+    tokenizer: options.TokenizerName,
     files: FilesOrStdin = None,
     text_column: TextColumn = ["text"],  # noqa: B006
     compare: Annotated[

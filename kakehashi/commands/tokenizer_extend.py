@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kakehashi.commands.tokenizer_folders import OutputDir, fill_new_folder, require_free_folder
+from kakehashi.commands import options
+from kakehashi.training.aside import fill_new_folder, require_free_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def extend(
     tokenizer: Annotated[str, typer.Argument(help="Tokenizer or model folder, or a Hub id.", metavar="DIR")],
-    output_dir: OutputDir,
+    output_dir: options.OutputDir,
     tokens: Annotated[list[str], typer.Option(help="A word to be one token; may be repeated.")] = [],  # noqa: B006
     tokens_file: Annotated[Path | None, typer.Option(help="UTF-8 text file with one word a line.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or Hub id to resize and save beside it.")] = None,

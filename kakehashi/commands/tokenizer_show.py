@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kakehashi.commands import options
 from kakehashi.commands.tokenizer_display import open_stdout, printable, row_of_pieces, style_of
-from kakehashi.commands.tokenizer_folders import TokenizerName
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ _HOW_TO_READ = (
 
 def show(
     text: Annotated[str, typer.Argument(help="Text to cut into tokens.")],
-    tokenizer: TokenizerName,
+    tokenizer: options.TokenizerName,
     merges: Annotated[bool, typer.Option("--merges", help="Show each step by which BPE built the tokens.")] = False,
 ) -> None:
     """Print each token of TEXT with its id and its bytes, and on request how it was built."""

@@ -1,6 +1,6 @@
 """A trained model for other engines: written by `engines.export_model`, and run again by `engines.load_exported`.
 
-    folder.py              what an exported folder holds besides the graphs, and writing it whole or not at all
+    folder.py              what an exported folder holds besides the graphs
     engines.py             the two entrances, which pick one of:
     onnx.py                    tracing a model into ONNX graphs
     onnx_model.py              running those on ONNX Runtime

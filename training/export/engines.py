@@ -5,13 +5,12 @@ from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.training.aside import fill_new_folder
 from kakehashi.training.export.folder import (
     ENGINES,
     QUANTIZATIONS,
     Engine,
     Quantization,
-    filled_at_once,
-    require_free_folder,
     save_companions,
 )
 
@@ -44,13 +43,11 @@ def export_model(
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)} or None, got {quantization!r}")
     if model.config.model_type != _MODEL_TYPE:
         raise ValueError(f"`model` must be a kakehashi model to be exported, got {model.config.model_type}")
-    # Before the minutes that an export takes, and again by `filled_at_once` at its end.
-    require_free_folder(Path(output_dir))
     if engine == "onnx":
         from kakehashi.training.export.onnx import write_onnx as write
     else:
         from kakehashi.training.export.ctranslate2 import write_ctranslate2 as write
-    with filled_at_once(Path(output_dir)) as folder:
+    with fill_new_folder(Path(output_dir)) as folder:
         write(model, tokenizer, folder, quantization)
         save_companions(model, tokenizer, folder)
 

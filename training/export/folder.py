@@ -1,4 +1,4 @@
-"""The folder of an exported model: which engine it is for, what lies beside the graphs, and writing it at once.
+"""The folder of an exported model: which engine it is for, and what lies beside the graphs.
 
 Besides what the engine reads, a folder holds `config.json`, `generation_config.json` and the tokenizer, so that
 `AutoConfig`, `AutoTokenizer` and `GenerationConfig` read it as they read the model folder it came from.
@@ -6,10 +6,6 @@ Besides what the engine reads, a folder holds `config.json`, `generation_config.
 
 import importlib.util
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -58,41 +54,6 @@ def require_packages(engine: Engine, *names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"{engine} needs the package {', '.join(missing)}: pip install 'kakehashi[{engine}]'")
-
-
-@contextmanager
-def filled_at_once(output_dir: Path) -> Iterator[Path]:
-    """Yields a new folder to write to, which becomes `output_dir` when everything inside has been written.
-
-    Args:
-        output_dir: The folder to make; it must not exist or be empty.
-
-    Raises:
-        ValueError: If there is a file in its place, or it holds something.
-    """
-    require_free_folder(output_dir)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    aside = output_dir.with_name(f".{output_dir.name}.{os.getpid()}")
-    aside.mkdir()
-    try:
-        yield aside
-        if output_dir.exists():
-            output_dir.rmdir()
-        aside.rename(output_dir)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def require_free_folder(output_dir: Path) -> None:
-    """Checks that nothing would be lost by making a folder.
-
-    Raises:
-        ValueError: If there is a file in its place, or it holds something.
-    """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"`output_dir` must be a folder, got the file {output_dir}")
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        raise ValueError(f"`output_dir` must be empty, got {output_dir}: choose another folder or remove it")
 
 
 def save_companions(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import requires
@@ -14,7 +12,8 @@ from huggingface_hub import SpaceCard, SpaceCardData
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from kakehashi.tokenization import save_tokenizer
-from kakehashi.training.export.folder import engine_of, filled_at_once
+from kakehashi.training.aside import fill_new_folder
+from kakehashi.training.export.folder import engine_of
 from kakehashi.training.inference import is_classifier, load_for_classification, load_for_generation
 from kakehashi.training.run_files import write_json
 
@@ -85,7 +84,7 @@ def write_space(
     named = [SpaceModel("model", model), *([] if classifier is None else [SpaceModel("classifier", classifier)])]
     _check(named, include_model, trust_remote_code)
     title = title or f"kakehashi · {named[0].short_name}"
-    with _no_parents_left(output_dir), filled_at_once(output_dir) as folder:
+    with fill_new_folder(output_dir) as folder:
         for each in named:
             if each.is_folder:
                 _include(each, folder / each.role, trust_remote_code)
@@ -102,19 +101,6 @@ def page_requirements() -> list[str]:
     declared = [line for line in requires("kakehashi") or [] if ";" not in line]
     wanted = [line for line in declared if re.split(r"[^\w.-]", line)[0] in PAGE_PACKAGES]
     return [f"gradio=={GRADIO_VERSION}", *sorted(wanted)]
-
-
-@contextmanager
-def _no_parents_left(output_dir: Path) -> Iterator[None]:
-    """Removes the folders above `output_dir` that were made for it, if what runs inside fails."""
-    made = [parent for parent in output_dir.absolute().parents if not parent.exists()]
-    try:
-        yield
-    except BaseException:
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
 
 
 def _check(models: list[SpaceModel], include_model: bool, trust_remote_code: bool) -> None:
