@@ -1,6 +1,8 @@
 """From a run to a folder for the Hub."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,8 +26,7 @@ def assemble(monkeypatch, tmp_path):
     """A function that makes the folder of a run, without the trial in another process, which has tests of its own."""
     monkeypatch.setattr(publishing, "compare_as_stranger", lambda model, folder: dict(AUTO_MAP))
 
-    def make(run_dir, **settings):
-        destination = tmp_path / "for-the-hub"
+    def make(run_dir, destination=tmp_path / "for-the-hub", **settings):
         assemble_folder(run_dir, "user/first", destination, **settings)
         return destination
 
@@ -169,6 +170,14 @@ def test_an_earlier_folder_is_replaced_and_one_of_others_is_not(finish_run, asse
         assemble(run_dir)
     assert (folder / "thesis.docx").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first-model", "for-the-hub"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows moves no folder that a program runs in")
+def test_the_folder_may_be_the_one_that_a_program_runs_in(finish_run, assemble, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assemble(finish_run(), Path("."))
+    assert (tmp_path / "here" / "README.md").is_file()
 
 
 def test_a_folder_that_fails_its_trial_does_not_appear(finish_run, assemble, monkeypatch, tmp_path):

@@ -149,6 +149,8 @@ def _put_in_place(output_dir: Path) -> Iterator[Path]:
     strange = next((path.name for path in _contents(output_dir) if not is_published(path.name)), None)
     if strange is not None:
         raise ValueError(f"`--output-dir` must be empty or published before, but {output_dir} holds {strange}")
+    # The current folder has a name only so.
+    output_dir = output_dir.resolve()
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     aside = output_dir.with_name(f".{output_dir.name}.{os.getpid()}")
     earlier = output_dir.with_name(f".{output_dir.name}.{os.getpid()}.earlier")
