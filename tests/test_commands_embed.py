@@ -67,7 +67,7 @@ def test_texts_come_from_stdin(tiny_model_dir):
 
 @pytest.mark.parametrize("suffix", embedding.VECTOR_SUFFIXES)
 def test_vectors_go_to_a_file_and_the_table_still_to_stdout(tiny_model_dir, tmp_path, suffix):
-    path = tmp_path / f"vectors{suffix}"
+    path = tmp_path / "new" / f"vectors{suffix}"
     result = run(tiny_model_dir, *TEXTS, "--output", path)
     assert path.is_file() and result.stderr == f"3 vectors of 32 numbers in {path}\n"
     assert result.stdout == run(tiny_model_dir, *TEXTS).stdout
@@ -105,14 +105,14 @@ def test_a_long_text_stays_one_short_line(tiny_model_dir):
     [
         (["a", "--file", "x.txt"], "texts must come from TEXT or from `--file`, got both"),
         (["a", "--output", "v.txt"], "`output` must end in .npy, .safetensors, .jsonl, got v.txt"),
-        (["a", "--output", "nowhere/v.npy"], "there is no nowhere"),
+        (["a", "--output", "model.safetensors/v.npy"], "`output` must be a file in a folder that can be written to"),
         (["a", ""], "text 2 is empty"),
         (["--file", "missing.txt"], "missing.txt"),
         ([], "there must be at least one text, got none"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tiny_model_dir, capsys, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.chdir(tmp_path)
+def test_bad_input_is_one_line_and_exit_code_2(tiny_model_dir, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tiny_model_dir)
     monkeypatch.setattr("kakehashi.commands.tokenizer_texts._iterate_stdin", lambda: iter(()))
     assert cli.main(["embed", str(tiny_model_dir), *arguments]) == 2
     captured = capsys.readouterr()

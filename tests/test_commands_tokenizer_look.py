@@ -102,6 +102,8 @@ def test_report_writes_one_page_and_replaces_it_only_on_request(folder, pairs, t
     assert "猫が好き" in page.read_text("utf-8")
     with pytest.raises(ValueError, match="`--output` must be a new file"):
         invoke("report", folder, "--output", page)
+    with pytest.raises(ValueError, match="`--output` must be a file in a folder that can be written to"):
+        invoke("report", folder, "--output", page.parent, "--overwrite")
     invoke("report", folder, "--output", page, "--overwrite")
     assert "猫が好き" not in page.read_text("utf-8")
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]

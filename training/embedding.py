@@ -13,7 +13,6 @@ Tokens that only fill a batch are left out of the mean: a text has one vector, w
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -25,6 +24,7 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.training.aside import replace_file, require_writable_file
 from kakehashi.training.encoding import encode_to_fit
 from kakehashi.training.inference import (
     DEFAULT_BATCH_SIZE,
@@ -105,12 +105,11 @@ def check_vectors_path(path: Path) -> None:
     """Checks that vectors can be written to a file of that name, before anyone waits for them.
 
     Raises:
-        ValueError: If the suffix names no format, or the folder does not exist.
+        ValueError: If the suffix names no format, or as `require_writable_file`.
     """
     if path.suffix not in VECTOR_SUFFIXES:
         raise ValueError(f"`output` must end in {', '.join(VECTOR_SUFFIXES)}, got {path}")
-    if not path.parent.is_dir():
-        raise ValueError(f"`output` must lie in an existing folder, but there is no {path.parent}")
+    require_writable_file("output", path)
 
 
 def save_vectors(path: Path, texts: Sequence[str], vectors: Vectors) -> None:
@@ -126,17 +125,17 @@ def save_vectors(path: Path, texts: Sequence[str], vectors: Vectors) -> None:
         ValueError: As `check_vectors_path`.
     """
     check_vectors_path(path)
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with aside.open("wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, vectors)
-            elif path.suffix == ".safetensors":
-                file.write(safetensors.numpy.save({VECTORS_NAME: np.ascontiguousarray(vectors)}))
-            else:
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(aside: Path) -> None:
+        if path.suffix == ".npy":
+            np.save(aside, vectors)
+        elif path.suffix == ".safetensors":
+            safetensors.numpy.save_file({VECTORS_NAME: np.ascontiguousarray(vectors)}, aside)
+        else:
+            with aside.open("wb") as file:
                 for text, vector in zip(texts, vectors, strict=True):
                     row = {"text": text, "embedding": vector.tolist()}
                     file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+
+    replace_file(path, write)

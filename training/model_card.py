@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from kakehashi.training.aside import replace_file
 from kakehashi.training.card_arguments import describe_data_sets
 from kakehashi.training.card_heads import CardHead, card_head, list_described_architectures
 from kakehashi.training.evaluations import Measurement, read_measurements
@@ -58,9 +59,7 @@ def write_model_card(
     run = read_finished_run(run_dir)
     card = build_model_card(run, name or run.folder.resolve().name, license or run.recipe.get("license"))
     destination = destination or run.folder / "README.md"
-    aside = destination.with_name(".README.md.writing")
-    aside.write_text(str(card), encoding="utf-8")
-    os.replace(aside, destination)
+    replace_file(destination, lambda aside: aside.write_text(str(card), encoding="utf-8"))
     return destination
 
 

@@ -1,7 +1,6 @@
 """`kakehashi evaluate`: measure a model on rows it has not seen."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import typer
 from kakehashi.commands import options
 from kakehashi.commands.generate import Language
 from kakehashi.commands.lines import silence_libraries
+from kakehashi.training.aside import replace_file, require_writable_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,7 +77,8 @@ def evaluate(
     """
     silence_libraries()
     for option, path in (("--output", output), ("--predictions", predictions)):
-        _require_file(option, path)
+        if path is not None:
+            require_writable_file(option, path)
     from kakehashi.training import inference
     from kakehashi.training.documents import load_rows
 
@@ -112,15 +113,6 @@ def evaluate(
     _report(evaluation, about, output, predictions)
     chosen = {key: value for key, value in asked.items() if value != _DEFAULT_COLUMNS.get(key)}
     _keep_for_the_card(evaluation, about, rows, language, {**chosen, **answering})
-
-
-def _require_file(option: str, path: Path | None) -> None:
-    """Raises a ValueError before anything is measured if a file cannot be written under this path."""
-    if path is None:
-        return
-    place = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not place.is_dir() or not os.access(place, os.W_OK):
-        raise ValueError(f"`{option}` must be a file in a folder that can be written to, got {path}")
 
 
 def _require_weights(model: str) -> None:
@@ -230,15 +222,9 @@ def _keep_for_the_card(
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    # Aside first, so that a full disk or Ctrl-C leaves the earlier file whole.
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    text = "".join(f"{line}\n" for line in lines)
+    replace_file(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 @contextmanager

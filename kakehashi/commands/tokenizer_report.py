@@ -1,6 +1,5 @@
 """`kakehashi tokenizer report`: one page about a vocabulary."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kakehashi.commands.tokenizer_texts import TextColumn, iterate_training_texts
+from kakehashi.training.aside import replace_file, require_writable_file
 
 
 def report(
@@ -21,7 +21,8 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write one self-contained HTML page about the vocabulary in DIR."""
-    if output.is_dir() or (output.exists() and not overwrite):
+    require_writable_file("--output", output)
+    if output.exists() and not overwrite:
         raise ValueError(f"`--output` must be a new file, but {output} is there: name another or add --overwrite.")
     from kakehashi.tokenization.peers import load_tokenizer
     from kakehashi.tokenization.report import DEFAULT_EXAMPLES, build_report
@@ -33,7 +34,5 @@ def report(
         open_texts=partial(iterate_training_texts, texts, text_column) if texts else None,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
-    aside.write_text(page, "utf-8")
-    os.replace(aside, output)
+    replace_file(output, lambda aside: aside.write_text(page, "utf-8"))
     typer.echo(f"saved in  {output}")

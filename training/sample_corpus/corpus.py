@@ -1,7 +1,6 @@
 """The sample corpus as files: the held-out split by word × frame, and what is written for each kind of training."""
 
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+from kakehashi.training.aside import replace_file
 from kakehashi.training.sample_corpus.frames import FRAMES
 from kakehashi.training.sample_corpus.instructions import Row, other_row, translation_rows
 from kakehashi.training.sample_corpus.pairs import Pair, generate_pairs
@@ -204,11 +204,8 @@ def _instruction_rows(random: Random, pairs: Sequence[Pair]) -> Iterator[Row]:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes the lines aside and renames, so that no half-written file is left behind."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(line + "\n" for line in lines)
-    os.replace(partial, path)
+    text = "".join(f"{line}\n" for line in lines)
+    replace_file(path, lambda aside: aside.write_bytes(text.encode()))
 
 
 def _write_rows(path: Path, rows: Iterable[Row]) -> None:
