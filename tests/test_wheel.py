@@ -26,7 +26,7 @@ INSTALLED_AS = {
 FOR_DEVELOPERS = ["benchmarks", "docs", "tests"]
 TOP_LEVEL = [
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile", "README.ja.md", "README.md"),
-    *("constraints.txt", "pyproject.toml"),
+    *("constraints.txt", "pyproject.toml", ".gitattributes"),
 ]
 
 IMPORT_EVERYTHING = """
