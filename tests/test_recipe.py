@@ -245,6 +245,23 @@ def test_the_resolved_recipe_reads_back_to_the_same_arguments(tmp_path):
     assert resolved_recipe(*again) == resolved
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("debug", "underflow_overflow", ["underflow_overflow"]),
+        ("debug", ["underflow_overflow"], ["underflow_overflow"]),
+        ("hub_strategy", "end", "end"),
+        ("accelerator_config", {"split_batches": True}, {"split_batches": True}),
+    ],
+)
+def test_what_trainer_makes_objects_of_its_own_is_kept_in_words(key, value, kept, tmp_path):
+    resolved = resolved_recipe(*parse_recipe(InstructArguments, {**RECIPE, key: value}))
+    write_recipe(resolved, "instruct", tmp_path / "recipe.yaml")
+    read = read_recipe(tmp_path / "recipe.yaml")
+    assert read[key].items() >= kept.items() if isinstance(kept, dict) else read[key] == kept
+    assert resolved_recipe(*parse_recipe(InstructArguments, read)) == resolved
+
+
 def test_the_header_names_the_command_that_repeats_the_run_or_all_of_which_it_is_a_part(tmp_path):
     part = {"name": "fold-2", "train_rows": 20, "of_rows": 30, "keys": {"folds": 3, "seed": 0}}
     for told, title, options in [(None, "of this run with", ""), (part, "of fold-2, one", " --folds 3 --seed 0")]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import torch
 import yaml
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.trainer_utils import IntervalStrategy
 
 from kakehashi.training.arguments import STAGES, TRAINING_DEFAULTS, StageArguments, read_mapping
@@ -300,10 +301,19 @@ def _changed(arguments: Any, defaults: Any) -> dict[str, Any]:
         value, default = getattr(arguments, field.name), getattr(defaults, field.name)
         if not field.init or value == default:
             continue
-        value = value.value if isinstance(value, Enum) else value
+        value = _plain(value)
         if isinstance(value, (str, int, float, bool, list, dict)) or value is None:
             changed[field.name] = value
     return changed
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value as YAML can hold it: Trainer makes choices and mappings objects of its own."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, AcceleratorConfig):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def write_recipe(recipe: Mapping[str, Any], command: str, path: Path, part: Mapping[str, Any] | None = None) -> None:
