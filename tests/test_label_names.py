@@ -8,6 +8,7 @@ from kakehashi.training.label_names import (
     find_class_names,
     find_problem_type,
     label_encoder,
+    label_reader,
     read_labels,
 )
 
@@ -123,3 +124,10 @@ def test_one_label_in_place_of_a_list_is_told_by_its_row(label):
     encode, _ = label_encoder(rows, "label", ["b", "c", "7"], "multi_label_classification")
     with pytest.raises(ValueError, match=f"must have a list of labels in `label`, .* but row 3 has {label!r}"):
         encode(label, 2)
+
+
+def test_of_many_labels_the_message_shows_some():
+    read = label_reader([f"label {number}" for number in range(33)], "single_label_classification")
+    assert read("label 32", 0) == 32
+    with pytest.raises(ValueError, match=r"row 2 has 'weather'; known are `label 0`, .*, `label 29` and 3 more"):
+        read("weather", 1)

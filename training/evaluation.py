@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kakehashi.training.collators import MaskedLMCollator
 from kakehashi.training.documents import require_columns
@@ -33,7 +33,7 @@ from kakehashi.training.instruction_rows import (
     fill_template,
     read_instruction_row,
 )
-from kakehashi.training.label_names import as_number
+from kakehashi.training.label_names import label_reader
 from kakehashi.training.label_quality import measure_labels
 from kakehashi.training.labelling import DEFAULT_THRESHOLD, has_several_labels, score_texts
 from kakehashi.training.metrics import load_metric
@@ -178,12 +178,15 @@ def evaluate_classification(
     Raises:
         ValueError: If a label is none of the model's, or of another kind than its labels.
     """
-    read, problem_type = _label_reader(model.config)
+    names = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+    problem_type = model.config.problem_type or "single_label_classification"
+    if has_several_labels(model.config):
+        problem_type = "multi_label_classification"
+    read = label_reader(names, problem_type)
     references = [read(label, index) for index, label in enumerate(labels)]
     scores = score_texts(model, tokenizer, texts, batch_size=batch_size, on_batch=on_batch)
     if problem_type == "multi_label_classification":
         scores = (scores >= DEFAULT_THRESHOLD).float()
-    names: Any = model.config.id2label
     predictions: list[dict[str, Any]] = []
     for text, row, label in zip(texts, scores.tolist(), labels, strict=True):
         if problem_type == "regression":
@@ -198,33 +201,6 @@ def evaluate_classification(
     return Evaluation(
         "classification", measure_labels(problem_type, scores.numpy(), np.array(references)), predictions
     )
-
-
-def _label_reader(config: PreTrainedConfig) -> tuple[Callable[[Any, int], Any], str]:
-    """Returns a function that turns the label of a row into what metrics compare, and the kind of the labels."""
-    known: Any = config.label2id
-    ids = {str(name): index for name, index in known.items()}
-
-    def find(label: Any, index: int) -> int:
-        if label is None or str(label) not in ids:
-            raise ValueError(
-                f"every label must be one of the model's ({', '.join(ids)}), but row {index + 1} has {label!r}"
-            )
-        return ids[str(label)]
-
-    def find_all(labels: Any, index: int) -> list[int]:
-        if labels is not None and not isinstance(labels, (list, tuple)):
-            raise ValueError(
-                f"every row must have a list of labels for this model, but row {index + 1} has {labels!r}"
-            )
-        found = {find(label, index) for label in labels or []}
-        return [int(each in found) for each in range(len(ids))]
-
-    if config.problem_type == "regression":
-        return as_number, "regression"
-    if has_several_labels(config):
-        return find_all, "multi_label_classification"
-    return find, "single_label_classification"
 
 
 @torch.inference_mode()

@@ -3,12 +3,18 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+_FEATURES = {
+    "single_label_classification": Value("int64"),
+    "multi_label_classification": List(Value("float32")),
+    "regression": Value("float32"),
+}
+PROBLEM_TYPES = tuple(_FEATURES)
 
 _LISTS = (List, LargeList)
 _NAME_TYPES = (str, int, bool)
@@ -138,36 +144,49 @@ def label_encoder(
         label_names: Name of each label id; not for regression.
         problem_type: One of `PROBLEM_TYPES`.
     """
-    if problem_type == "regression":
-        return as_number, Value("float32")
     classes = _classes_of(rows.features[label_column])
+    name_of = str if classes is None else partial(_name_class, classes)
+    read = label_reader(label_names, problem_type, where=f" in `{label_column}`", name_of=name_of)
+    return read, _FEATURES[problem_type]
+
+
+def label_reader(
+    label_names: Sequence[str], problem_type: str, *, where: str = "", name_of: Callable[[Any], str | None] = str
+) -> Callable[[Any, int], Any]:
+    """Returns a function of a label and its row number: an id, a 1 or 0 for each id, or a number.
+
+    Args:
+        label_names: Name of each label id; not for regression.
+        problem_type: One of `PROBLEM_TYPES`.
+        where: Where the labels stand, for the message.
+        name_of: Returns the name of a label as the rows have it.
+    """
+    if problem_type == "regression":
+        return as_number
     ids = {name: index for index, name in enumerate(label_names)}
 
     def find(label: Any, index: int) -> int:
-        name = str(label) if classes is None else _name_class(classes, label)
-        if label is None or name not in ids:
+        name = None if label is None else name_of(label)
+        if name not in ids:
             shown = ", ".join(f"`{each}`" for each in label_names[:_SHOWN_LABELS])
             more = len(label_names) - _SHOWN_LABELS
             known = shown + (f" and {more} more" if more > 0 else "")
             raise ValueError(
-                f"Every label in `{label_column}` must be one of the training labels, but row {index + 1} has "
-                f"{label!r}; known are {known}."
+                f"Every label{where} must be one of the training labels, but row {index + 1} has {label!r}; known are "
+                f"{known}."
             )
         return ids[name]
 
-    if problem_type == "single_label_classification":
-        return find, Value("int64")
-
     def find_all(labels: Any, index: int) -> list[float]:
-        if labels is not None and not isinstance(labels, list):
+        if labels is not None and not isinstance(labels, (list, tuple)):
             raise ValueError(
-                f"Every row must have a list of labels in `{label_column}`, as the training rows have, but row "
-                f"{index + 1} has {labels!r}."
+                f"Every row must have a list of labels{where}, as the training rows have, but row {index + 1} has "
+                f"{labels!r}."
             )
         found = {find(label, index) for label in labels or []}
         return [float(each in found) for each in range(len(ids))]
 
-    return find_all, List(Value("float32"))
+    return find if problem_type == "single_label_classification" else find_all
 
 
 def as_number(label: Any, index: int) -> float:
