@@ -32,16 +32,16 @@ from kakehashi.training.schedule import naming_settings, schedule_settings
 _SCHEDULE_STEPS = 100_000
 
 
-def saved_arguments(callback: ExportableState, state: TrainerState) -> dict[str, Any]:
+def saved_state(callback: ExportableState, state: TrainerState) -> dict[str, Any]:
     """Returns what a checkpoint kept of a callback, and makes room where the checkpoint knows nothing of it.
 
     Args:
-        callback: Whose arguments are asked for.
+        callback: Whose `args` and `attributes` are asked for.
         state: Trainer's state, read from the checkpoint on resuming.
     """
     # Trainer adds to this entry when it saves and fails if a resumed state lacks it.
     states: Any = state.stateful_callbacks
-    return states.setdefault(type(callback).__name__, callback.state())["args"]
+    return states.setdefault(type(callback).__name__, callback.state())
 
 
 class NonFiniteGuard(TrainerCallback):
@@ -180,7 +180,7 @@ class TimeBudget(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the clock, from the checkpoint's time if there is one."""
-        self._before_seconds = saved_arguments(self, state).get("elapsed_seconds", 0.0)
+        self._before_seconds = saved_state(self, state)["args"].get("elapsed_seconds", 0.0)
         self._start = time.monotonic()
         self._max_steps = state.max_steps
 

@@ -15,6 +15,7 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from kakehashi.training.arguments import ClassifyArguments, StageArguments
+from kakehashi.training.callbacks import saved_state
 from kakehashi.training.console import notify
 from kakehashi.training.label_quality import ERRORS
 
@@ -74,10 +75,8 @@ class EarlyStopping(EarlyStoppingCallback):
     ) -> None:
         """Takes up the count of the checkpoint, if there is one."""
         super().on_train_begin(args, state, control, **kwargs)
-        # Trainer adds to this entry when it saves and fails if a resumed state lacks it.
-        states: Any = state.stateful_callbacks
-        saved = states.setdefault(type(self).__name__, self.state())
-        self.early_stopping_patience_counter = saved["attributes"]["early_stopping_patience_counter"]
+        saved = saved_state(self, state)["attributes"]
+        self.early_stopping_patience_counter = saved["early_stopping_patience_counter"]
         self._is_training = True
         # It may have been killed after it had stopped.
         if self.early_stopping_patience_counter >= self.early_stopping_patience:

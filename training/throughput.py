@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_callback import ExportableState
 
 from kakehashi.modeling.loss_kakehashi import shift_left
-from kakehashi.training.callbacks import saved_arguments
+from kakehashi.training.callbacks import saved_state
 from kakehashi.training.flops import ModelFlops, Workload, peak_rate
 from kakehashi.training.objectives import IGNORED_LABEL
 from kakehashi.training.processes import sum_over_processes
@@ -124,7 +124,7 @@ class TokenCounter(TrainerCallback, ExportableState):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Takes up the counts of the checkpoint, if there is one, and starts to count."""
-        saved = saved_arguments(self, state)
+        saved = saved_state(self, state)["args"]
         self.num_tokens_seen = saved.get("num_tokens_seen", 0)
         self.training_seconds = saved.get("training_seconds", 0.0)
         self.num_slots_seen = saved.get("num_slots_seen", 0)
