@@ -177,6 +177,11 @@ class StageArguments(CardArguments, WatchArguments):
             if value is not None and value <= 0:
                 raise ValueError(f"`{name}` must be greater than 0, got {value}")
 
+    @property
+    def num_proc(self) -> int | None:
+        """`preprocessing_workers` as `datasets` takes them: None for this process alone."""
+        return self.preprocessing_workers if self.preprocessing_workers > 1 else None
+
 
 @dataclass
 class SequenceStageArguments(StageArguments):

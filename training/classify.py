@@ -211,7 +211,7 @@ def _tokenize(
             label_names=names,
             problem_type=problem_type,
             max_length=arguments.max_length,
-            num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+            num_proc=arguments.num_proc,
             keep_lengths=keep_lengths,
         )
     except ValueError as error:

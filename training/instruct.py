@@ -122,7 +122,7 @@ def _tokenize(
         max_source_length=arguments.max_source_length,
         max_target_length=arguments.max_target_length,
         is_encoder_decoder=config.is_encoder_decoder,
-        num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+        num_proc=arguments.num_proc,
         keep_lengths=keep_lengths,
     )
 

@@ -150,7 +150,7 @@ def _tokenize(
         tokenizer,
         text_column=arguments.text_column,
         max_length=longest_piece(arguments, tasks),
-        num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+        num_proc=arguments.num_proc,
     )
 
 

@@ -45,7 +45,7 @@ def pack_for_training(
         longest=longest,
         seed=training_arguments.seed,
         settings=settings,
-        num_proc=arguments.preprocessing_workers if arguments.preprocessing_workers > 1 else None,
+        num_proc=arguments.num_proc,
     )
     room = " + ".join(map(str, packed.budgets))
     filled = f"{packed.efficiency:.1%} of the room used"
