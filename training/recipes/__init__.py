@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
+
+from kakehashi.training.shipped import find_shipped, list_shipped
 
 
 def list_recipes() -> dict[str, str]:
-    """Returns the name of every shipped recipe with the purpose that its first comment line states."""
-    entries = sorted(resources.files(__name__).iterdir(), key=lambda entry: entry.name)
-    return {
-        entry.name: entry.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
-        for entry in entries
-        if entry.name.endswith(".yaml")
-    }
+    """Returns the name of every shipped recipe with its purpose."""
+    return list_shipped(__name__)
 
 
 def find_recipe(name: str) -> Path | None:
     """Returns the path of a shipped recipe, `.yaml` left out or not, or None if there is none of that name."""
-    file_name = name if name.endswith(".yaml") else f"{name}.yaml"
-    return Path(str(resources.files(__name__) / file_name)) if file_name in list_recipes() else None
+    return find_shipped(__name__, name)
 
 
 def copy_recipe(name: str, destination: Path) -> Path:
