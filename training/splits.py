@@ -47,11 +47,13 @@ def load_splits(arguments: StageArguments, seed: int) -> Splits:
         ValueError: If there are no training files, or validation is asked for twice, or a split is left empty.
     """
     train_files = require_files(arguments)
-    if isinstance(arguments, SequenceStageArguments) and arguments.streaming:
-        return _load_stream(arguments)
-    train, whole = load_rows(train_files), None
+    streams = isinstance(arguments, SequenceStageArguments) and arguments.streaming
+    train, whole = load_rows(train_files, streaming=streams), None
+    # Rows to validate and test on are few enough to be kept.
     validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
     if arguments.validation_split:
+        # Refused beside `streaming`.
+        assert isinstance(train, Dataset)
         whole = train
         train, validation = _hold_out(whole, arguments.validation_split, seed)
     test = load_rows(arguments.test_files, split="test") if arguments.test_files else None
@@ -82,18 +84,6 @@ def require_files(arguments: StageArguments) -> list[str]:
     return arguments.train_files
 
 
-def _load_stream(arguments: SequenceStageArguments) -> Splits:
-    """Returns training rows that are read while they are used; the others are few enough to be kept."""
-    train = load_rows(arguments.train_files or [], streaming=True)
-    assert isinstance(train, IterableDataset)
-    validation = load_rows(arguments.validation_files, split="validation") if arguments.validation_files else None
-    return Splits(
-        train if arguments.max_train_examples is None else train.take(arguments.max_train_examples),
-        None if validation is None else _first_rows(validation, arguments.max_validation_examples),
-        load_rows(arguments.test_files, split="test") if arguments.test_files else None,
-    )
-
-
 def _hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Returns training and validation rows, of each at least one."""
     if len(rows) < 2:
@@ -103,5 +93,9 @@ def _hold_out(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
     return parts["train"], parts["test"]
 
 
-def _first_rows(rows: Dataset, limit: int | None) -> Dataset:
-    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
+def _first_rows(rows: Any, limit: int | None) -> Any:
+    if limit is None:
+        return rows
+    if isinstance(rows, IterableDataset):
+        return rows.take(limit)
+    return rows if limit >= len(rows) else rows.select(range(limit))
