@@ -81,10 +81,10 @@ def describe_data_sets(recipe: Mapping[str, Any], sources: list[str]) -> list[di
     Returns:
         One mapping with `name`, `revision` and `license` for each; None where the recipe does not say.
     """
-    names = _as_list(recipe.get("datasets")) or sources
+    names = as_list(recipe.get("datasets")) or sources
     columns = []
     for key in _DATA_KEYS:
-        given = _as_list(recipe.get(key))
+        given = as_list(recipe.get(key))
         columns.append(given if len(given) == len(names) else [given[0] if given else None] * len(names))
     return [
         {"name": name, "revision": revision, "license": license}
@@ -92,6 +92,6 @@ def describe_data_sets(recipe: Mapping[str, Any], sources: list[str]) -> list[di
     ]
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """Returns a key that may hold one value or several as a list."""
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]

@@ -19,6 +19,7 @@ from datasets import Dataset
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kakehashi.modeling.loss_kakehashi import shift_right
 from kakehashi.training.collators import MaskedLMCollator
 from kakehashi.training.documents import require_columns
 from kakehashi.training.inference import (
@@ -332,9 +333,8 @@ def _frame_pieces(
     labels = _pad_labels([[*piece[middle:], eos] for piece, middle in zip(pieces, middles, strict=True)])
     batch = tokenizer.pad({"input_ids": sources}, padding_side="right", return_tensors="pt")
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    start = torch.full((len(pieces), 1), model.config.decoder_start_token_id)
-    previous = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED_LABEL, tokenizer.pad_token_id)
-    return {**inputs, "decoder_input_ids": torch.cat([start, previous], dim=1)}, labels
+    decoder_input_ids = shift_right(labels, model.config.decoder_start_token_id, tokenizer.pad_token_id)
+    return {**inputs, "decoder_input_ids": decoder_input_ids}, labels
 
 
 def _pad_labels(labels: Sequence[Sequence[int] | torch.Tensor]) -> torch.Tensor:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
+from kakehashi.training.card_arguments import as_list
 from kakehashi.training.documents import looks_like_hub_id
 
 _RUN_FILES = ("config.json", "recipe.yaml", "versions.json", "metrics.json")
@@ -70,8 +71,7 @@ class FinishedRun:
 
     def sources(self, key: str) -> list[str]:
         """Returns what a recipe key that names files holds, as a stranger may see it."""
-        value = self.recipe.get(key) or []
-        return [self.shown(source) for source in ([value] if isinstance(value, str) else value)]
+        return [self.shown(source) for source in as_list(self.recipe.get(key))]
 
 
 def is_finished_run(folder: str | os.PathLike[str]) -> bool:

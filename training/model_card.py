@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from kakehashi.training.aside import replace_file
-from kakehashi.training.card_arguments import describe_data_sets
+from kakehashi.training.card_arguments import as_list, describe_data_sets
 from kakehashi.training.card_heads import CardHead, card_head, list_described_architectures
 from kakehashi.training.evaluations import Measurement, read_measurements
 from kakehashi.training.finished_run import FinishedRun, count_stored_parameters, read_finished_run
@@ -80,7 +80,7 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
         raise ValueError(f"the model in {run.folder} must be one of {known}, got {run.architecture}")
     measurements = read_measurements(run.folder)
     count = count_stored_parameters(run.folder)
-    languages = _as_list(run.recipe.get("language"))
+    languages = as_list(run.recipe.get("language"))
     return ModelCard.from_template(
         _card_data(run, head, name, license, measurements),
         template_str=resources.files("kakehashi.model_cards").joinpath("template.md").read_text(encoding="utf-8"),
@@ -121,11 +121,11 @@ def _card_data(
 ) -> ModelCardData:
     """Returns the metadata that the Hub reads; what only this machine knows, such as a local folder, stays out."""
     start = run.recipe.get("model")
-    named = _as_list(run.recipe.get("datasets")) or _as_list(run.recipe.get("train_files"))
+    named = as_list(run.recipe.get("datasets")) or as_list(run.recipe.get("train_files"))
     results = [result for each in measurements for result in to_eval_results(each)]
     return ModelCardData(
         model_name=name,
-        language=_as_list(run.recipe.get("language")) or None,
+        language=as_list(run.recipe.get("language")) or None,
         license=license,
         library_name="transformers",
         pipeline_tag=head.pipeline_tag,
@@ -199,7 +199,7 @@ def _describe_start(run: FinishedRun) -> str:
     seconds = run.metrics.get("train_runtime")
     duration = f" It took {_format_duration(seconds)}." if isinstance(seconds, (int, float)) else ""
     described = f"Training started from {came_from}.{duration}{_describe_part(run.metrics.get('part'))}"
-    averaged = _as_list(run.metrics.get("averaged_runs"))
+    averaged = as_list(run.metrics.get("averaged_runs"))
     if averaged:
         described += (
             f" The weights are the mean of those of the runs {code(*averaged)}: start, rows and arguments are those "
@@ -274,10 +274,6 @@ def without_folders(value: Any) -> Any:
         return [without_folders(each) for each in value]
     is_path = isinstance(value, str) and re.match(r"^(/|~|[A-Za-z]:[\\/])\S+$", value)
     return Path(value.replace("\\", "/")).name if is_path else value
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def _is_number(value: Any) -> bool:

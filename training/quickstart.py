@@ -36,6 +36,7 @@ from kakehashi.training.labelling import classify_texts
 from kakehashi.training.metrics import load_metric
 from kakehashi.training.pretrain import run_pretrain
 from kakehashi.training.recipe import parse_recipe, read_recipe
+from kakehashi.training.run_files import write_json
 from kakehashi.training.sample_corpus import write_sample_corpus
 from kakehashi.training.stranger import ask_stranger
 
@@ -118,7 +119,7 @@ def run_quickstart(output_dir: Path, seed: int, console: Console) -> dict[str, A
         "parameters": pretrained["parameters"],
         "seed": seed,
     }
-    (output_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(output_dir / "summary.json", summary)
     return {**summary, "examples": examples}
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import shutil
 import statistics
 import warnings
@@ -40,7 +39,7 @@ from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.folder_lock import lock_folder
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
-from kakehashi.training.run_files import claim_file, listed_files, put_file
+from kakehashi.training.run_files import claim_file, listed_files, put_file, write_json
 from kakehashi.training.run_folder import (
     RESUME_NEWEST,
     finished_metrics,
@@ -132,7 +131,7 @@ def run_repeats(
             # Written after each part, so that an interruption leaves what is known.
             summary = summarize(measured)
             content = {"parts": len(measured), "of": len(parts), "scores": summary}
-            put_file(folder, SUMMARY_FILE, partial(_write_json, content))
+            put_file(folder, SUMMARY_FILE, partial(write_json, content=content))
     show_summary(summary, f"{len(parts)} runs of {folder}")
     return {f"{name}_{key}": value[key] for name, value in summary.items() for key in ("mean", "std")}
 
@@ -302,7 +301,3 @@ def show_summary(summary: Mapping[str, Mapping[str, Any]], title: str) -> None:
         parts = "  ".join(f"{value:.4f}" for value in score["values"])
         table.add_row(name, f"{score['mean']:.4f} ± {score['std']:.4f}", parts)
     Console(stderr=True).print(table)
-
-
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedConfig, Pr
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast, Seq2SeqLMOutput
 
+from kakehashi.modeling.positions_kakehashi import positions_of_tokens
 from kakehashi.training.export.onnx import require_exporters
 
 Runner = Callable[..., Any]
@@ -174,7 +175,7 @@ class OnnxCausalGenerator(OnnxGenerator):
         if attention_mask is None:
             attention_mask = input_ids.new_ones(batch, seen + length)
         if position_ids is None:
-            position_ids = (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
+            position_ids = positions_of_tokens(attention_mask, length)
         logits = self._step(
             past_key_values, input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids
         )
