@@ -299,6 +299,9 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_model_dir):
     (tiny_model_dir / "tokenizer_config.json").unlink()
     with pytest.raises(ValueError, match="has no tokenizer: copy tokenizer"):
         load_for_generation(tiny_model_dir)
+    (tiny_model_dir / "tokenizer.model").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match=r"the tokenizer of .* cannot be read"):
+        load_for_generation(tiny_model_dir)
 
 
 def test_a_damaged_tokenizer_is_explained(tiny_model_dir):

@@ -14,8 +14,7 @@ TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
 """Returns the number of tokens of each text; special tokens spelled in a text count as text."""
 
 TIKTOKEN_PREFIX: Final = "tiktoken:"
-_TIKTOKEN_NAME = re.compile(r"[a-z]+\d+k_[a-z]+")
-_TOKENIZER_FILES = (
+TOKENIZER_FILES: Final = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -23,6 +22,9 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "vocab.json",
 )
+"""One of these is in every folder that holds a tokenizer."""
+
+_TIKTOKEN_NAME = re.compile(r"[a-z]+\d+k_[a-z]+")
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -33,7 +35,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         OSError: if there is no such folder, and the Hub gives no tokenizer of that name.
     """
     path = Path(name)
-    if (path.exists() or not may_be_hub_id(name)) and not any((path / file).is_file() for file in _TOKENIZER_FILES):
+    if (path.exists() or not may_be_hub_id(name)) and not any((path / file).is_file() for file in TOKENIZER_FILES):
         raise ValueError(f"`{name}` must be a folder with a tokenizer.json, but it has none.")
     return AutoTokenizer.from_pretrained(name)
 

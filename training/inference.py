@@ -30,6 +30,7 @@ import kakehashi.modeling as modeling
 from kakehashi.modeling.configuration_kakehashi import translation_templates
 from kakehashi.tokenization.chat import check_scalar_values, encode_source
 from kakehashi.tokenization.hub_ids import may_be_hub_id
+from kakehashi.tokenization.peers import TOKENIZER_FILES
 from kakehashi.tokenization.special_tokens import ROLE_TOKENS
 from kakehashi.training.export.engines import load_exported
 from kakehashi.training.export.folder import engine_of
@@ -42,8 +43,6 @@ DEFAULT_BATCH_SIZE = 16
 DEFAULT_MAX_NEW_TOKENS = 128
 
 logger = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt", "vocab.json")
 
 
 def load_for_generation(
@@ -366,7 +365,7 @@ def _require_model_folder(folder: Path) -> None:
                 "they are read; convert them with `save_pretrained` in a process you trust"
             )
         raise ValueError(f"`model` must be a model folder with weights, but {folder} has no .safetensors file")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(f"{folder} has no tokenizer: copy tokenizer.json and tokenizer_config.json into it")
 
 
