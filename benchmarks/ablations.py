@@ -149,17 +149,30 @@ def iterate_batches(data: Data, variant: Variant, seed: int, num_steps: int) -> 
         yield collator([data.packed[next(rows)] for _ in range(count)])
 
 
+class CautiousMuonAdamW(MuonAdamW):
+    """Decays only what the step moves towards zero anyway, so that decay never works against the gradient."""
+
+    def __init__(self, model: torch.nn.Module, learning_rate: float, weight_decay: float, **settings: Any) -> None:
+        super().__init__(model, learning_rate, **settings)
+        self.weight_decay = weight_decay
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Steps both parts, then decays the matrices."""
+        matrices = self.param_groups[0]["params"]
+        before = [matrix.clone() for matrix in matrices]
+        loss = super().step(closure)
+        rate = self.param_groups[0]["lr"] * self.weight_decay
+        for matrix, old in zip(matrices, before, strict=True):
+            matrix.sub_(old * ((old - matrix) * old > 0), alpha=rate)
+        return loss
+
+
 def make_optimizer(model: torch.nn.Module, variant: Variant) -> Optimizer:
     """The optimizer of a variant."""
     if variant.muon:
-        return MuonAdamW(
-            model,
-            variant.rate,
-            variant.decay,
-            betas=(0.9, 0.98),
-            ns_steps=variant.ns_steps,
-            cautious=variant.cautious,
-        )
+        optimizer_class = CautiousMuonAdamW if variant.cautious else MuonAdamW
+        return optimizer_class(model, variant.rate, variant.decay, betas=(0.9, 0.98), ns_steps=variant.ns_steps)
     matrices, others = split_parameters(model)
     groups = [{"params": matrices, "weight_decay": variant.decay}, {"params": others, "weight_decay": 0.0}]
     return AdamW(groups, lr=variant.rate, betas=(0.9, 0.98), fused=True)

@@ -71,7 +71,14 @@ def test_no_batch_comes_twice_and_too_few_pairs_are_refused(load_benchmark, file
 
 def test_an_ablation_repeats_no_run_and_shows_mean_and_spread(load_benchmark, files, tmp_path, monkeypatch, capsys):
     benchmark = load_benchmark("ablations")
-    names = ("baseline", "AdamW 2e-3", "rows growing 1 to 6", "average of weights, 0.99", "not packed")
+    names = (
+        "baseline",
+        "AdamW 2e-3",
+        "cautious weight decay",
+        "rows growing 1 to 6",
+        "average of weights, 0.99",
+        "not packed",
+    )
     monkeypatch.setattr(benchmark, "VARIANTS", {name: benchmark.VARIANTS[name] for name in names})
     monkeypatch.setattr(benchmark, "TIMED_STEPS", 3)
     table, tokenizer = files

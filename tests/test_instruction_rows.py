@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from kakehashi.training.instruction_rows import (
@@ -49,15 +51,12 @@ def test_every_assistant_turn_is_an_answer_and_the_last_one_is_asked_for():
 
 
 def test_wordings_take_turns_by_row_and_seed_and_each_direction_is_given():
-    def wordings(index, seed=0, **options):
-        columns = InstructionColumns(
-            EN_JA.source_column, None, EN_JA.source_template, EN_JA.target_template, seed=seed, **options
-        )
+    def wordings(index, seed=0):
+        columns = dataclasses.replace(EN_JA, seed=seed)
         return [messages[0]["content"] for messages, _ in read_conversations(PAIR, columns, index)]
 
     assert wordings(0) == wordings(2) == wordings(1, seed=1) == ["To Japanese: I love cats.", "To English: 猫が好き。"]
     assert wordings(1) == ["日本語に：I love cats.", "To English: 猫が好き。"]
-    assert len(wordings(0, all_wordings=True)) == 3
 
 
 def test_braces_in_values_stay_and_an_empty_value_empties_the_whole():

@@ -188,12 +188,6 @@ def test_the_same_seed_gives_the_same_pair():
             "`mlm_probability` must be above 0 and at most 1, but it is 1.5",
         ),
         (
-            lambda: mask_tokens(
-                one([101]), generator(), mask_token_id=MASK, regular_token_ids=REGULAR, mask_fraction=0.95
-            ),
-            "sum to at most 1",
-        ),
-        (
             lambda: mask_tokens(one([EOS]), generator(), mask_token_id=MASK, regular_token_ids=REGULAR),
             "must hold a token that is not special",
         ),

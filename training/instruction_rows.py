@@ -44,7 +44,6 @@ class InstructionColumns:
         target_column: Column of the answer; None likewise.
         source_template: Instructions, with columns in braces.
         target_template: The answer to each of them, with columns in braces.
-        all_wordings: Whether a row gives one example of every wording instead.
         seed: Shifts the wordings.
 
     Raises:
@@ -55,7 +54,6 @@ class InstructionColumns:
     target_column: str | None = None
     source_template: Sequence[str] = ()
     target_template: Sequence[str] = ()
-    all_wordings: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,11 +105,8 @@ class InstructionColumns:
 
     def pick_templates(self, index: int) -> list[tuple[str, str]]:
         """Returns the source and target templates that row number `index` is put into."""
-        pairs = list(zip(self.source_template, self.target_template, strict=True))
-        if self.all_wordings:
-            return pairs
         tasks: dict[str, list[tuple[str, str]]] = {}
-        for pair in pairs:
+        for pair in zip(self.source_template, self.target_template, strict=True):
             tasks.setdefault(pair[1], []).append(pair)
         return [wordings[(index + self.seed) % len(wordings)] for wordings in tasks.values()]
 
@@ -143,22 +138,19 @@ def read_conversations(row: Row, columns: InstructionColumns, index: int) -> Ite
         yield (prompt, target) if isinstance(prompt, list) else _ask(as_text(row, "prompt"), target)
 
 
-def read_instruction_row(
-    row: Row, columns: InstructionColumns | None = None, index: int = 0
-) -> tuple[list[Message], str]:
+def read_instruction_row(row: Row, columns: InstructionColumns | None = None) -> tuple[list[Message], str]:
     """Returns the conversation before the last answer in a row, and that answer.
 
     Args:
         row: One row; further columns do no harm.
         columns: Where to look; None means the columns of `INSTRUCTION_FORMS`.
-        index: Number of the row, which picks the wording.
 
     Raises:
         ValueError: A column is absent, or instruction or answer is empty.
     """
     columns = columns or InstructionColumns()
     wanted = {name: row[name] for name in columns.find(list(row))}
-    messages, target = list(read_conversations(wanted, columns, index))[-1]
+    messages, target = list(read_conversations(wanted, columns, index=0))[-1]
     if is_empty((messages, target)):
         raise ValueError(f"A row must hold an instruction and an answer that are not empty, but it is {wanted!r}.")
     return messages, target

@@ -20,6 +20,9 @@ from kakehashi.training.sequences import Ids, Numbers, Sequences, choose, find_p
 
 IGNORED_LABEL = -100
 
+# Of the tokens that `mask_tokens` chooses; the rest stay as they are.
+_MASK_FRACTION, _RANDOM_FRACTION = 0.8, 0.1
+
 
 def draw_splits(lengths: Numbers, generator: np.random.Generator) -> Numbers:
     """Draws where documents are split for `split_for_next_word`.
@@ -226,8 +229,6 @@ def mask_tokens(
     mask_token_id: int,
     regular_token_ids: Ids,
     mlm_probability: float = 0.3,
-    mask_fraction: float = 0.8,
-    random_fraction: float = 0.1,
 ) -> tuple[Sequences, Sequences]:
     """Hides some tokens of each sequence, which are to be predicted from all the others.
 
@@ -238,7 +239,8 @@ def mask_tokens(
         labels      .   .     dog    .   .  run    .     it    .    .    .
 
     Exactly `round(mlm_probability * regular)` tokens of a sequence are chosen, and at least one, so that none is
-    without a label. Special tokens are never chosen and never put in.
+    without a label. On average 8 of 10 become `<mask>`, one a random regular token, and one stays. Special tokens are
+    never chosen and never put in.
 
     Args:
         sequences: Sequences, which may hold special tokens.
@@ -246,25 +248,18 @@ def mask_tokens(
         mask_token_id: Id of `<mask>`.
         regular_token_ids: All ids that are not special, ascending, shape (number of them,).
         mlm_probability: Fraction of the regular tokens to choose, above 0 and at most 1.
-        mask_fraction: Of the chosen ones, how many become `<mask>`, on average.
-        random_fraction: How many become a random regular token, on average; the rest stay as they are.
 
     Returns:
         The input ids and the labels, as long as the sequences.
 
     Raises:
-        ValueError: A sequence holds no regular token, or a fraction is outside its bounds.
+        ValueError: A sequence holds no regular token, or the fraction is outside its bounds.
 
     Source:
         "BERT" (Devlin et al., 2019), section 3.1, with the 30 % that "Should You Mask 15 % in Masked Language
         Modeling?" (Wettig et al., 2023) found better; there the number chosen varies, here it is exact.
     """
     _require_fraction("mlm_probability", mlm_probability)
-    if min(mask_fraction, random_fraction) < 0 or mask_fraction + random_fraction > 1:
-        raise ValueError(
-            "`mask_fraction` and `random_fraction` must not be negative and sum to at most 1, "
-            f"but they are {mask_fraction} and {random_fraction}."
-        )
     is_regular = np.isin(sequences.ids, regular_token_ids, kind="table")
     regular = sequences.keep(is_regular)
     if not regular.lengths.all():
@@ -275,7 +270,7 @@ def mask_tokens(
     labels = np.full_like(sequences.ids, IGNORED_LABEL)
     labels[chosen] = sequences.ids[chosen]
     fate = generator.random(len(chosen))
-    masked, randomised = chosen[fate < mask_fraction], chosen[fate >= 1 - random_fraction]
+    masked, randomised = chosen[fate < _MASK_FRACTION], chosen[fate >= 1 - _RANDOM_FRACTION]
     input_ids = sequences.ids.copy()
     input_ids[masked] = mask_token_id
     input_ids[randomised] = generator.choice(regular_token_ids, len(randomised))

@@ -123,11 +123,9 @@ class MuonAdamW(Optimizer):
         model: Its parameters that require gradients are optimized.
         learning_rate: Learning rate of Muon; AdamW's is `OTHERS_RATE` of it.
         weight_decay: Decay of the matrices; the other parameters have none.
-        momentum: Momentum of Muon.
         betas: Decay rates of AdamW's two moments.
         eps: Added to AdamW's denominator.
         ns_steps: Steps of the Newton-Schulz iteration that makes the momentum orthogonal.
-        cautious: Decay only what the step moves towards zero anyway, so that decay never works against the gradient.
     """
 
     def __init__(
@@ -135,22 +133,18 @@ class MuonAdamW(Optimizer):
         model: nn.Module,
         learning_rate: float,
         weight_decay: float = 0.0,
-        momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
         ns_steps: int = 5,
-        cautious: bool = False,
     ) -> None:
         matrices, others = split_parameters(model)
         muon = Muon(
             matrices,
             lr=learning_rate,
-            weight_decay=0.0 if cautious else weight_decay,
-            momentum=momentum,
+            weight_decay=weight_decay,
             ns_steps=ns_steps,
             adjust_lr_fn="match_rms_adamw",
         )
-        self._cautious_decay = weight_decay if cautious else 0.0
         self.parts: list[Optimizer] = [muon]
         # Of low-rank adapters there is nothing but matrices.
         if others:
@@ -179,15 +173,10 @@ class MuonAdamW(Optimizer):
         Returns:
             What the closure returned, or None.
         """
-        matrices = self.param_groups[0]["params"] if self._cautious_decay else []
-        before = [matrix.clone() for matrix in matrices]
         # The first part computes the loss, and with it the gradients of all.
         loss = self.parts[0].step(closure)
         for part in self.parts[1:]:
             part.step()
-        rate = self.param_groups[0]["lr"] * self._cautious_decay
-        for matrix, old in zip(matrices, before, strict=True):
-            matrix.sub_(old * ((old - matrix) * old > 0), alpha=rate)
         return loss
 
 

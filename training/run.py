@@ -261,7 +261,6 @@ def finish_run(run: Run, extra_metrics: dict[str, Any] | None = None) -> dict[st
         "steps": state.global_step,
         "epochs": state.epoch,
         **run.counter.summary(),
-        "parameters": run.model.num_parameters(),
         "trained_parameters": count_parameters(run.model)[0],
     }
     if trainer.eval_dataset is not None:

@@ -54,25 +54,22 @@ def check_revision(revision: str | None) -> None:
         raise ValueError(f"`--revision` must be the name of a branch, such as v1, got {revision!r}")
 
 
-def check_login(repo_id: str, token: str | None = None) -> None:
+def check_login(repo_id: str) -> None:
     """Asks the Hub who is asking, so that nobody waits for a folder that could not be pushed.
 
     Args:
         repo_id: Repository that is to be pushed to, for the message.
-        token: Access token; `None` takes the one that this machine is logged in with.
 
     Raises:
         ValueError: If there is no token, or the Hub does not know it.
         OSError: If the Hub cannot be reached.
     """
-    api = HfApi(token=token, library_name="kakehashi")
+    api = HfApi(library_name="kakehashi")
     with _readable_errors(repo_id, api.endpoint):
         api.whoami()
 
 
-def push_folder(
-    folder: Path, repo_id: str, *, private: bool | None = None, revision: str | None = None, token: str | None = None
-) -> str:
+def push_folder(folder: Path, repo_id: str, *, private: bool | None = None, revision: str | None = None) -> str:
     """Uploads a folder in one commit: the repository shows all of it or what it showed before.
 
     Files that arrived before a connection broke are kept by the Hub and not sent again by the next call. What an
@@ -83,7 +80,6 @@ def push_folder(
         repo_id: Repository, `user/name`; made if it is not there.
         private: Whether a new repository is private; `None` leaves it to the Hub.
         revision: Branch to push to, made if it is not there; `None` means the main one.
-        token: Access token; `None` takes the one that this machine is logged in with.
 
     Returns:
         Address of the commit.
@@ -94,8 +90,8 @@ def push_folder(
     """
     check_repo_id(repo_id)
     check_revision(revision)
-    check_login(repo_id, token)
-    api = HfApi(token=token, library_name="kakehashi")
+    check_login(repo_id)
+    api = HfApi(library_name="kakehashi")
     with _readable_errors(repo_id, api.endpoint):
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
