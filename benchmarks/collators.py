@@ -19,7 +19,7 @@ import typer
 from datasets import Dataset
 from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding, Seq2SeqTrainingArguments
 
-from kakehashi.commands.tokenizer_texts import iterate_training_texts
+from kakehashi.commands.texts import iterate_training_texts
 from kakehashi.tokenization.peers import load_tokenizer
 from kakehashi.training.arguments import PretrainArguments
 from kakehashi.training.collators import ClassificationCollator

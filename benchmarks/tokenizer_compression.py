@@ -18,7 +18,7 @@ import typer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from kakehashi.commands.tokenizer_texts import iterate_training_texts
+from kakehashi.commands.texts import iterate_training_texts
 from kakehashi.tokenization import train_tokenizer
 from kakehashi.tokenization.compression import Compression, measure_compression
 from kakehashi.tokenization.pretokenization import split_pattern

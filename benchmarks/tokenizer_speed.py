@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
-from kakehashi.commands.tokenizer_texts import iterate_training_texts
+from kakehashi.commands.texts import iterate_training_texts
 from kakehashi.tokenization import train_tokenizer
 from kakehashi.tokenization.peers import load_tokenizer
 from kakehashi.tokenization.vocabulary import backend_content, list_entries

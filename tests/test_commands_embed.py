@@ -113,7 +113,7 @@ def test_a_long_text_stays_one_short_line(tiny_model_dir):
 )
 def test_bad_input_is_one_line_and_exit_code_2(tiny_model_dir, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tiny_model_dir)
-    monkeypatch.setattr("kakehashi.commands.tokenizer_texts._iterate_stdin", lambda: iter(()))
+    monkeypatch.setattr("kakehashi.commands.texts._iterate_stdin", lambda: iter(()))
     assert cli.main(["embed", str(tiny_model_dir), *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and message in captured.err

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from kakehashi.commands import tokenizer as command
-from kakehashi.commands.tokenizer_texts import iterate_training_texts
+from kakehashi.commands.texts import iterate_training_texts
 
 ENGLISH = ["I love cats.", 'She said "no".', "They don't love dogs, and 12 cats sleep."]
 JAPANESE = ["私は猫が大好きです。", "彼女は「いいえ」と言いました。", "犬が好きではありません。"]

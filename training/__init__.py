@@ -1,1 +1,1 @@
-"""Kakehashi."""
+"""Corpora to batches to checkpoints, and what is done with a trained model."""

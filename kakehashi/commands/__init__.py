@@ -1,1 +1,1 @@
-"""Kakehashi."""
+"""The commands of `kakehashi`, one file each; `kakehashi.cli` puts them together."""

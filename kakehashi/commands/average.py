@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.lines import silence_libraries
+from kakehashi.commands.terminal import silence_libraries
 
 Models = Annotated[
     list[str], typer.Argument(help="Two or more model folders or ids on the Hugging Face Hub.", metavar="MODEL...")

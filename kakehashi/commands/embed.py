@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.lines import on_one_line, silence_libraries
-from kakehashi.commands.tokenizer_display import open_stdout
-from kakehashi.commands.tokenizer_texts import TextColumn, iterate_texts_or_stdin
+from kakehashi.commands.lines import on_one_line
+from kakehashi.commands.terminal import open_stdout, silence_libraries
+from kakehashi.commands.texts import TextColumn, iterate_texts_or_stdin
 
 if TYPE_CHECKING:
     from kakehashi.training.embedding import Vectors

@@ -12,7 +12,7 @@ import typer
 
 from kakehashi.commands import options
 from kakehashi.commands.generate import Language
-from kakehashi.commands.lines import silence_libraries
+from kakehashi.commands.terminal import silence_libraries
 from kakehashi.training.aside import replace_file, require_writable_file
 
 if TYPE_CHECKING:

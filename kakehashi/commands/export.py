@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.lines import silence_libraries
+from kakehashi.commands.terminal import silence_libraries
 
 
 class Format(str, Enum):

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.lines import answer_lines, silence_libraries
+from kakehashi.commands.lines import answer_lines
+from kakehashi.commands.terminal import silence_libraries
 
 
 class Language(str, Enum):

@@ -1,9 +1,7 @@
 """Texts in, one line out for each: what `generate`, `translate` and `classify-text` have in common."""
 
 import io
-import logging
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -69,18 +67,6 @@ def read_line_chunks(stream: BinaryIO, chunk_size: int) -> Iterator[list[str]]:
         number += len(lines)
     if rest:
         yield [_decode_line(rest, number)]
-
-
-def silence_libraries() -> None:
-    """Keeps the progress bars and warnings of the libraries off the terminal: here only results matter."""
-    from datasets.utils.logging import disable_progress_bar as disable_datasets_progress_bar
-    from transformers.utils import logging as transformers_logging
-
-    disable_datasets_progress_bar()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
 
 
 def _decode_line(line: bytes, index: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kakehashi.commands.lines import silence_libraries
+from kakehashi.commands.terminal import silence_libraries
 
 Run = Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN", show_default=False)]
 Repository = Annotated[str, typer.Argument(help="Name on the Hub.", metavar="USER/NAME", show_default=False)]

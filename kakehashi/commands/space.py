@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.lines import silence_libraries
+from kakehashi.commands.terminal import silence_libraries
 
 
 def space(

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from kakehashi.commands import options
+from kakehashi.commands.texts import Files, TextColumn, iterate_training_texts
 from kakehashi.commands.tokenizer_count import count
 from kakehashi.commands.tokenizer_extend import extend
 from kakehashi.commands.tokenizer_report import report
 from kakehashi.commands.tokenizer_show import show
-from kakehashi.commands.tokenizer_texts import Files, TextColumn, iterate_training_texts
 from kakehashi.training.aside import fill_new_folder, require_free_folder
 
 _SAMPLE_TEXTS = 2000

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.tokenizer_display import open_stdout
-from kakehashi.commands.tokenizer_texts import FilesOrStdin, TextColumn, iterate_texts_or_stdin
+from kakehashi.commands.terminal import open_stdout
+from kakehashi.commands.texts import FilesOrStdin, TextColumn, iterate_texts_or_stdin
 
 if TYPE_CHECKING:
     from rich.table import Table

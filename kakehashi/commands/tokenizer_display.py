@@ -1,21 +1,12 @@
 """How tokens look on a terminal, and the same without colour in a pipe."""
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
 _TOKEN_STYLES = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
-
-
-def open_stdout() -> "Console":
-    """Returns the console that results go to; into a file or a pipe, a long row stays one line."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def printable(piece: bytes) -> str:

@@ -63,7 +63,7 @@ def _load_model(name: str) -> "PreTrainedModel":
     """Returns a model as the class that saved it, so that no head is lost."""
     import transformers
 
-    from kakehashi.commands.lines import silence_libraries
+    from kakehashi.commands.terminal import silence_libraries
 
     silence_libraries()
     config = transformers.AutoConfig.from_pretrained(name)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kakehashi.commands.tokenizer_texts import TextColumn, iterate_training_texts
+from kakehashi.commands.texts import TextColumn, iterate_training_texts
 from kakehashi.training.aside import replace_file, require_writable_file
 
 

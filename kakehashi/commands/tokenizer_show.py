@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kakehashi.commands import options
-from kakehashi.commands.tokenizer_display import open_stdout, printable, row_of_pieces, style_of
+from kakehashi.commands.terminal import open_stdout
+from kakehashi.commands.tokenizer_display import printable, row_of_pieces, style_of
 
 if TYPE_CHECKING:
     from rich.console import Console

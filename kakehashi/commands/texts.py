@@ -1,4 +1,4 @@
-"""The texts that `kakehashi tokenizer` trains on and counts: files of several kinds at once, or stdin."""
+"""The texts that `kakehashi tokenizer` and `kakehashi embed` read: files of several kinds at once, or stdin."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
