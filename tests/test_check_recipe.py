@@ -60,6 +60,11 @@ def test_steps_tokens_and_parameters_are_those_of_the_run(check, recipe, tiny_mo
     assert checked.memory["total"] > 0 and checked.time["seconds"] > 0
 
 
+def test_what_fills_no_batch_is_no_step_where_it_is_left_out(check):
+    assert check(per_device_train_batch_size=32).run["steps_per_epoch"] == 3
+    assert check(per_device_train_batch_size=32, dataloader_drop_last=True).run["steps_per_epoch"] == 2
+
+
 def test_packed_rows_are_counted_as_the_run_packs_them(check):
     checked = check(packing=True, attn_implementation="sdpa")
     assert checked.data["train"]["is_packed"]
@@ -158,6 +163,10 @@ def test_frozen_parts_and_other_families_are_known(check, tmp_path, tiny_tokeniz
         ({"report_to": "tensorbord"}, "did you mean `tensorboard`"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0 in this stage, got 0.1"),
         ({"model": "none/none/none"}, "`model` must be a folder with"),
+        (
+            {"dataloader_drop_last": True, "per_device_train_batch_size": 81},
+            "fills no batch, got 80 examples for a ba",
+        ),
         ({"max_step": 3}, "`max_step` is not a recipe key; did you mean `max_steps`"),
         ({"freeze": ["nothing"]}, "nothing"),
         ({"attn_implementation": "nonsense"}, "`attn_implementation` 'nonsense' cannot be used"),

@@ -76,6 +76,16 @@ def test_validation_gives_back_the_random_state_of_the_accelerator_too(tiny_mode
         assert forked.pop() == expected
 
 
+def test_examples_that_fill_no_batch_are_refused_where_a_part_of_one_is_left_out(tiny_model, tmp_path):
+    rows = Dataset.from_list([{"input_ids": [5, 6, 7], "labels": [8, 9]}] * 8)
+    settings = {"dataloader_drop_last": True, "max_steps": 1, "report_to": "none", "use_cpu": True}
+    arguments = Seq2SeqTrainingArguments(tmp_path / "run", per_device_train_batch_size=9, **settings)
+    with pytest.raises(ValueError, match=r"`dataloader_drop_last` must be false .*, got 8 examples for a batch of 9"):
+        RepeatableTrainer(tiny_model, arguments, train_dataset=rows).train()
+    arguments.per_device_train_batch_size = 8
+    assert len(RepeatableTrainer(tiny_model, arguments, train_dataset=rows).get_train_dataloader()) == 1
+
+
 def test_a_run_that_has_stopped_takes_no_further_step(tiny_model, tmp_path):
     class StopAtOnce(TrainerCallback):
         def on_train_begin(self, args, state, control, **kwargs):

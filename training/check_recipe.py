@@ -49,6 +49,7 @@ from kakehashi.training.splits import require_files
 from kakehashi.training.starting_point import load_config, load_tokenizer
 from kakehashi.training.step_timer import time_steps
 from kakehashi.training.throughput import count_batch
+from kakehashi.training.trainer import count_batches
 
 # Of the peak, where nothing is measured: what small models reach on a processor and on a data sheet's rate.
 ASSUMED_UTILIZATION = {"cpu": 0.4, "cuda": 0.35}
@@ -291,7 +292,8 @@ def _describe_run(
         "flops": flops,
         "flops_per_token": flops / tokens,
     }
-    per_epoch = max(1, math.ceil(data["train"]["examples"] / examples))
+    count = count_batches(data["train"]["examples"], training_arguments)
+    per_epoch = max(1, math.ceil(count / training_arguments.gradient_accumulation_steps))
     steps: int | None = training_arguments.max_steps
     if training_arguments.max_steps <= 0:
         is_open = ends_by_time(arguments, training_arguments)

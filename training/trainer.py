@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from kakehashi.training.callbacks import lacks_validation
@@ -39,6 +40,27 @@ def example_lengths(dataset: Dataset) -> np.ndarray:
     """
     names = [name for name in ("input_ids", "labels") if isinstance(dataset.features.get(name), List)]
     return find_lengths(dataset, measure_sequences(*names)).sum(axis=1)
+
+
+def count_batches(examples: int, training_arguments: TrainingArguments) -> int:
+    """Returns the batches of an epoch, counting those of all devices as one.
+
+    Args:
+        examples: Examples of an epoch.
+        training_arguments: Trainer's arguments.
+
+    Raises:
+        ValueError: If there is no batch, since `dataloader_drop_last` leaves out the only one.
+    """
+    size = training_arguments.train_batch_size * training_arguments.world_size
+    if not training_arguments.dataloader_drop_last:
+        return math.ceil(examples / size)
+    if examples < size:
+        raise ValueError(
+            f"`dataloader_drop_last` must be false where an epoch fills no batch, got {examples:,} examples for a "
+            f"batch of {size:,}"
+        )
+    return examples // size
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -105,6 +127,12 @@ class RepeatableTrainer(AtomicCheckpoints, MeanOverLabels):
             self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             epoch=lambda: int(self.state.epoch or 0),
         )
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Returns Trainer's loader, which has to have a batch: a run without one would end as it began."""
+        if isinstance(self.train_dataset, Dataset):
+            count_batches(len(self.train_dataset), self.args)
+        return super().get_train_dataloader()
 
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         """Returns Trainer's loader, whose workers leave signals to the process that they work for."""
