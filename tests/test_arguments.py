@@ -86,6 +86,15 @@ def test_checkpoints_that_cannot_be_gone_on_from_are_refused(tmp_path):
         require_compatible(InstructArguments(), settings)
 
 
+@pytest.mark.parametrize("key", ["prediction_loss_only", "batch_eval_metrics", "eval_do_concat_batches"])
+def test_what_keeps_labels_from_being_scored_is_refused(key, tmp_path):
+    needed = key == "eval_do_concat_batches"
+    settings = Seq2SeqTrainingArguments(str(tmp_path), use_cpu=True, **{key: not needed})
+    require_compatible(InstructArguments(), settings)
+    with pytest.raises(ValueError, match=f"`{key}` must be {needed} in this stage, got {not needed}: ".lower()):
+        require_compatible(ClassifyArguments(), settings)
+
+
 @pytest.mark.parametrize("stage", [PretrainArguments, InstructArguments, ClassifyArguments])
 def test_workers_that_outlive_an_epoch_are_refused(stage, tmp_path):
     settings = {"dataloader_num_workers": 1, "use_cpu": True}

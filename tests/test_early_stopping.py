@@ -129,7 +129,7 @@ def test_validations_after_training_do_not_count(capsys):
 
 def test_a_metric_that_no_validation_has_is_answered_with_those_it_has():
     _, training_arguments = parse(ClassifyArguments, metric_for_best_model="accurcy")
-    metrics = {"eval_loss": 1.0, "eval_accuracy": 0.5, "epoch": 1.0}
+    metrics = {"eval_loss": 1.0, "eval_accuracy": 0.5, "eval_runtime": 2.0, "eval_steps_per_second": 3.0, "epoch": 1.0}
     guard = MetricGuard()
     with pytest.raises(ValueError, match="`metric_for_best_model` must be one of accuracy, loss, got 'accurcy'"):
         guard.on_evaluate(training_arguments, TrainerState(), TrainerControl(), metrics=metrics)

@@ -385,6 +385,8 @@ def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTra
         )
     if training_arguments.save_only_model:
         raise ValueError("`save_only_model` must be false, got true: --resume needs the optimizer of a checkpoint")
+    if isinstance(arguments, ClassifyArguments):
+        _require_all_answers(training_arguments)
     if not isinstance(arguments, SequenceStageArguments):
         return
     if arguments.streaming and training_arguments.max_steps <= 0 and arguments.max_minutes is None:
@@ -396,6 +398,21 @@ def require_compatible(arguments: StageArguments, training_arguments: Seq2SeqTra
             f"`label_smoothing_factor` must be 0 in this stage, got {smoothing}: use "
             f"`config_overrides: {{label_smoothing: {smoothing}}}`"
         )
+
+
+def _require_all_answers(training_arguments: Seq2SeqTrainingArguments) -> None:
+    """Raises a ValueError for keys of Trainer that keep the answers to all validation rows from being scored."""
+    for name, needed in (
+        ("prediction_loss_only", False),
+        ("batch_eval_metrics", False),
+        ("eval_do_concat_batches", True),
+    ):
+        got = getattr(training_arguments, name)
+        if got != needed:
+            raise ValueError(
+                f"`{name}` must be {str(needed).lower()} in this stage, got {str(got).lower()}: labels are scored on "
+                "the answers to all rows together"
+            )
 
 
 STAGES: dict[str, type[StageArguments]] = {

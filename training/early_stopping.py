@@ -60,6 +60,7 @@ class MetricGuard(TrainerCallback):
         """Looks for the metric among those of a validation."""
         metrics = kwargs.get("metrics") or {}
         known = sorted(name.removeprefix("eval_") for name in metrics if name.startswith("eval_"))
+        known = [name for name in known if name != "runtime" and not name.endswith("_per_second")]
         wanted = (args.metric_for_best_model or "").removeprefix("eval_")
         if known and wanted and wanted not in known:
             raise ValueError(f"`metric_for_best_model` must be one of {', '.join(known)}, got {wanted!r}")
