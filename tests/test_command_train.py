@@ -2,6 +2,7 @@
 
 import json
 import signal
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -73,6 +74,21 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(recipe_file, capsys):
         error = capsys.readouterr().err.strip().split("\n")[-1]
         assert error.startswith("kakehashi: error: ")
         assert message in error
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "package"), [("use_liger_kernel", "true", "liger-kernel"), ("deepspeed", "ds.json", "deepspeed")]
+)
+def test_a_package_that_a_key_needs_and_that_is_missing_is_named_in_one_line(
+    recipe_file, monkeypatch, capsys, key, value, package
+):
+    if find_spec(package.replace("-", "_")) is not None:
+        pytest.skip(f"{package} is here")
+    file = write(*recipe_file, "max_source_length", "max_target_length")
+    assert main(["classify", file, f"--{key}", value]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error.startswith("kakehashi: error: the recipe needs a package that is missing: ")
+    assert package in error
 
 
 def test_ctrl_c_tells_in_one_line_how_to_go_on_and_resume_does(recipe_file, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kakehashi.commands.train import Recipe
+from kakehashi.commands.train import Recipe, naming_missing_packages
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,8 @@ def check(
     from kakehashi.training.recipe import read_overrides
 
     overrides = read_overrides(context.args)
-    checked = check_recipe(recipe, overrides, stage=stage, utilization=utilization, measure=measure)
+    with naming_missing_packages():
+        checked = check_recipe(recipe, overrides, stage=stage, utilization=utilization, measure=measure)
     if as_json:
         typer.echo(json.dumps(checked.as_dict(), ensure_ascii=False, indent=2, default=str))
         return

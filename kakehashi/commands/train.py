@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,7 +68,8 @@ def _run_stage(
     from kakehashi.training.run_folder import RESUME_NEWEST, finished_metrics
 
     hide_bars_off_terminal()
-    arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
+    with naming_missing_packages():
+        arguments, training_arguments = parse_recipe(stage, read_recipe(recipe), read_overrides(overrides))
     # `parse_recipe` refuses a recipe without it.
     assert training_arguments.output_dir is not None
     folder = Path(training_arguments.output_dir)
@@ -79,12 +81,22 @@ def _run_stage(
             _print_metrics(finished)
             return
     try:
-        metrics = run(arguments, training_arguments)
+        with naming_missing_packages():
+            metrics = run(arguments, training_arguments)
     except TrainingInterrupted as interruption:
         notify(f"kakehashi: {interruption}")
         # Not chained: `main` would report the interruption a second time.
         raise typer.Exit(_INTERRUPTED_EXIT_CODE) from None
     _print_metrics(metrics)
+
+
+@contextmanager
+def naming_missing_packages() -> Iterator[None]:
+    """Turns the lack of a package that a key of Trainer needs into a ValueError."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"the recipe needs a package that is missing: {error}") from error
 
 
 def _print_metrics(metrics: dict[str, Any]) -> None:
