@@ -3,6 +3,7 @@
 import builtins
 import json
 import signal
+import warnings
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from kakehashi.training.checkpoints import list_checkpoints
 from kakehashi.training.classify import run_classify
 from kakehashi.training.inference import generate_texts, load_for_generation
 from kakehashi.training.instruct import run_instruct
+from kakehashi.training.lora import add_adapter
 from kakehashi.training.pretrain import run_pretrain
 from kakehashi.training.recipe import parse_recipe
 from kakehashi.training.run import TrainingInterrupted, build_run
@@ -163,6 +165,12 @@ def test_adapters_in_a_frozen_encoder_do_not_train(recipe, tmp_path):
     after = weights_of(tmp_path / "run")
     moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
     assert moved and all(".decoder." in name for name in moved)
+
+
+def test_adapters_are_put_on_without_a_warning(recipe, tiny_model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        add_adapter(tiny_model, ClassifyArguments(model=recipe["model"], lora_rank=4))
 
 
 def test_what_cannot_be_adapted_is_told_in_one_line(recipe, tmp_path, monkeypatch, tiny_tokenizer):

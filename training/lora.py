@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,10 @@ def add_adapter(model: PreTrainedModel, arguments: StageArguments) -> PreTrained
         # PEFT puts no adapters on these.
         modules_to_save=_new_modules(model) if task == "SEQ_CLS" else None,
     )
-    return peft.get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # PEFT asks a model by the old name whether it computes layers once more.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        return peft.get_peft_model(model, config)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
