@@ -7,6 +7,7 @@ from transformers import Seq2SeqTrainingArguments
 from kakehashi.training import recipe
 from kakehashi.training.arguments import ClassifyArguments, InstructArguments, PretrainArguments
 from kakehashi.training.recipe import (
+    CHECKPOINTING,
     UNBOUNDED_EPOCHS,
     ends_by_time,
     parse_recipe,
@@ -140,9 +141,18 @@ def test_memory_is_pinned_where_there_is_a_gpu(has_gpu, monkeypatch):
 @pytest.mark.parametrize("computes", [True, False])
 def test_bfloat16_is_left_out_with_a_word_on_a_processor_that_imitates_it(computes, monkeypatch, capsys):
     monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: computes)
-    _, training_arguments = parse_recipe(InstructArguments, {**RECIPE, "bf16": True, "use_cpu": True})
-    assert training_arguments.bf16 is computes
+    keys = {"bf16": True, "bf16_full_eval": True, "use_cpu": True}
+    _, training_arguments = parse_recipe(InstructArguments, {**RECIPE, **keys})
+    assert training_arguments.bf16 is training_arguments.bf16_full_eval is computes
     assert ("computing in float32" in capsys.readouterr().err) is not computes
+
+
+@pytest.mark.parametrize("key", ["bf16", "bf16_full_eval"])
+def test_bfloat16_is_for_processors_too_where_there_is_nothing_else(key, monkeypatch):
+    monkeypatch.setattr("kakehashi.training.recipe.computes_bfloat16", lambda device_type: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    _, training_arguments = parse_recipe(InstructArguments, {**RECIPE, key: True})
+    assert training_arguments.use_cpu and getattr(training_arguments, key)
 
 
 def test_only_one_way_of_compiling_is_taken():
@@ -243,6 +253,13 @@ def test_the_resolved_recipe_reads_back_to_the_same_arguments(tmp_path):
     write_recipe(resolved, "instruct", tmp_path / "recipe.yaml")
     again = parse_recipe(InstructArguments, read_recipe(tmp_path / "recipe.yaml"))
     assert resolved_recipe(*again) == resolved
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+def test_the_key_of_checkpointed_layers_is_kept_by_one_name():
+    for key in {"gradient_checkpointing", CHECKPOINTING}:
+        resolved = resolved_recipe(*parse_recipe(InstructArguments, {**RECIPE, key: True}))
+        assert [name for name in resolved if "checkpointing" in name] == [CHECKPOINTING]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What a recipe says that is likely not meant."""
 
+import warnings
+
 import pytest
 import torch
 from transformers import Seq2SeqTrainingArguments, T5Config
@@ -65,6 +67,14 @@ def test_what_is_likely_not_meant_is_said(warn, changed, message):
         changed["data"] |= {"train": {"examples": 1000, "is_packed": False}}
     (warning,) = warn(**changed)
     assert message in warning
+
+
+def test_the_key_that_saves_memory_is_one_that_transformers_does_not_deprecate(warn):
+    (warning,) = warn(memory={"total": 7.9e9})
+    key = warning.split("or set `")[1].removesuffix(": true`")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        Seq2SeqTrainingArguments("run", **{key: True})
 
 
 @pytest.mark.parametrize(

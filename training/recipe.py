@@ -32,6 +32,13 @@ UNBOUNDED_EPOCHS = 10_000.0
 that Trainer has by default would count as well.
 """
 
+CHECKPOINTING = (
+    "activation_checkpointing"
+    if hasattr(Seq2SeqTrainingArguments, "activation_checkpointing")
+    else "gradient_checkpointing"
+)
+"""What this version of Transformers calls the key that has layers computed again in place of kept."""
+
 _COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
 
 
@@ -106,8 +113,8 @@ def parse_recipe(
             `num_train_epochs` and `max_steps` that of its `num_train_epochs` and `max_steps`.
 
     Returns:
-        The stage's arguments and Trainer's. `bf16` is false on a processor that only imitates it, whatever was asked;
-        `num_train_epochs` is `UNBOUNDED_EPOCHS` where `max_minutes` was given and it was not.
+        The stage's arguments and Trainer's. `bf16` and `bf16_full_eval` are false on a processor that only imitates
+        it, whatever was asked; `num_train_epochs` is `UNBOUNDED_EPOCHS` where `max_minutes` was given and it was not.
 
     Raises:
         ValueError: If a key is unknown (naming the nearest one), a value has the wrong type or nothing would be done
@@ -133,14 +140,15 @@ def parse_recipe(
     _require_work(values)
     if values.get("compile_layers") and values.get("torch_compile"):
         raise ValueError("`compile_layers` must be false where `torch_compile` is true, got true")
-    if (values.get("bf16") or launched_processes() > 1) and not torch.accelerator.is_available():
+    halved = [name for name in ("bf16", "bf16_full_eval") if values.get(name)]
+    if (halved or launched_processes() > 1) and not torch.accelerator.is_available():
         # Trainer takes bfloat16, and accelerate several processes, on processors only if told that these are meant.
         values.setdefault("use_cpu", True)
-    if values.get("bf16") and values.get("use_cpu") and not computes_bfloat16("cpu"):
+    if halved and values.get("use_cpu") and not computes_bfloat16("cpu"):
         notify(
             "computing in float32: this processor has no instructions for bfloat16, which it would be far slower in"
         )
-        values["bf16"] = False
+        values |= dict.fromkeys(halved, False)
     arguments, training_arguments = parser.parse_dict(values)
     # Or Trainer would go by accelerate's configuration even so.
     training_arguments.mixed_precision = _precision(training_arguments)
@@ -288,6 +296,9 @@ def resolved_recipe(arguments: StageArguments, training_arguments: Seq2SeqTraini
     # How one run treated its folder, and where it had to run, is not handed on to the next one by its recipe, and a
     # secret not to anybody.
     left_out = {"overwrite", "resume_from_checkpoint", "hub_token"}
+    if CHECKPOINTING == "activation_checkpointing":
+        # Trainer gives the old names the same values.
+        left_out |= {"gradient_checkpointing", "gradient_checkpointing_kwargs"}
     chosen = {**_changed(arguments, stage_defaults), **_changed(training_arguments, training_defaults)}
     if use_cpu and torch.accelerator.is_available():
         chosen["use_cpu"] = True

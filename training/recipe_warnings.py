@@ -10,6 +10,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from kakehashi.modeling import KakehashiConfig
 from kakehashi.training.arguments import SequenceStageArguments, StageArguments
+from kakehashi.training.recipe import CHECKPOINTING
 
 if TYPE_CHECKING:
     from kakehashi.training.check_recipe import RecipeCheck
@@ -118,7 +119,7 @@ def _about_resources(
     if device is not None and total is not None and total > _LARGE_SHARE_OF_MEMORY * device:
         warnings.append(
             f"a step needs about {total / 2**30:.1f} GiB of the {device / 2**30:.1f} GiB there are: lower "
-            "`per_device_train_batch_size`, or set `gradient_checkpointing: true`"
+            f"`per_device_train_batch_size`, or set `{CHECKPOINTING}: true`"
         )
     if training_arguments.device.type == "cuda" and not (training_arguments.bf16 or training_arguments.fp16):
         warnings.append("an accelerator is several times faster with `bf16: true`")

@@ -19,6 +19,7 @@ from kakehashi.training.checkpoints import AtomicCheckpoints, list_checkpoints
 from kakehashi.training.console import notify
 from kakehashi.training.documents import describe_damage, is_damaged_arrow, is_unreadable
 from kakehashi.training.processes import launched_processes, silence_other_processes
+from kakehashi.training.recipe import CHECKPOINTING
 from kakehashi.training.run_folder import RESUME_NEWEST, no_empty_folder_left, output_folder
 
 Arguments = TypeVar("Arguments")
@@ -118,7 +119,7 @@ def halve_batch(training_arguments: TrainingArguments) -> str:
     size, accumulation = training_arguments.per_device_train_batch_size, training_arguments.gradient_accumulation_steps
     if size == 1:
         raise ValueError(
-            "out of memory with `per_device_train_batch_size` 1, which cannot be halved; `gradient_checkpointing`, "
+            f"out of memory with `per_device_train_batch_size` 1, which cannot be halved; `{CHECKPOINTING}`, "
             "`bf16`, shorter examples or a smaller model need less"
         )
     # Half of it where that is whole, or else the largest part below that divides the examples of a step.
