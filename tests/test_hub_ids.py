@@ -8,7 +8,10 @@ def test_a_name_with_or_without_its_owner_may_be_on_the_hub(name):
     assert may_be_hub_id(name)
 
 
-@pytest.mark.parametrize("name", ["", ".", "./model", "../model", "/models/t5", "a/b/c", "名 前/モデル", "model/"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "./model", "../model", "/models/t5", "a/b/c", "モデル", "owner/モデル", "my model", "~/model", "model/"],
+)
 def test_what_only_a_path_can_be_is_no_hub_id(name):
     assert not may_be_hub_id(name)
 

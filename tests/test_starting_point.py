@@ -127,6 +127,9 @@ def test_a_folder_that_is_none_is_named(tmp_path, tiny_tokenizer):
         load_tokenizer(InstructArguments(tokenizer=str(tmp_path)))
     with pytest.raises(ValueError, match=r"`tokenizer` must be a folder .*, got 'runs/tokenizer'"):
         load_tokenizer(InstructArguments(tokenizer="runs/tokenizer"))
+    for name in ("名前/モデル", "my model", "~/model"):
+        with pytest.raises(ValueError, match=f"`model` must be a folder .*, got '{name}'"):
+            load_tokenizer(InstructArguments(model=name))
     with pytest.raises(ValueError, match="`tokenizer` must name a tokenizer folder where `model` is not given"):
         load_tokenizer(InstructArguments(preset="nano"))
     with pytest.raises(ValueError, match=r"`model` must be a folder with config\.json"):
