@@ -56,6 +56,13 @@ def test_every_command_has_help(name):
     assert typer.main.get_command(cli.app).commands[name].get_short_help_str()
 
 
+@pytest.mark.parametrize(("name", "extras"), [("export", ["onnx", "ctranslate2"]), ("space", ["space"])])
+def test_help_names_the_extra_that_a_command_needs(name, extras):
+    shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "200"}).stdout
+    for extra in extras:
+        assert f"'kakehashi[{extra}]'" in shown
+
+
 def test_version_is_printed_alone(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"

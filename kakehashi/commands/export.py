@@ -33,9 +33,9 @@ def export(
         typer.Option(help="Smaller number format of the matrices; without it, answers are those of the model."),
     ] = None,
 ) -> None:
-    """Write MODEL for ONNX Runtime or CTranslate2, to be run by `kakehashi generate`, `translate` or by themselves.
+    r"""Write MODEL for ONNX Runtime or CTranslate2, to be run by `kakehashi generate`, `translate` or by themselves.
 
-    Each needs an extra: pip install 'kakehashi[onnx]' or 'kakehashi[ctranslate2]'.
+    Each needs an extra: pip install 'kakehashi\[onnx]' or 'kakehashi\[ctranslate2]'.
     """
     silence_libraries()
     from kakehashi.training.export.engines import export_model

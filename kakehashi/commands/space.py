@@ -21,9 +21,9 @@ def space(
     title: Annotated[str | None, typer.Option(help="Heading of the page; without it, the name of the model.")] = None,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Write a Gradio page for MODEL: translate both ways, classify, see tokens and attention.
+    r"""Write a Gradio page for MODEL: translate both ways, classify, see tokens and attention.
 
-    Runs as a Space on the Hub, and on this machine with: pip install 'kakehashi[space]'.
+    Runs as a Space on the Hub, and on this machine with: pip install 'kakehashi\[space]'.
     """
     silence_libraries()
     from kakehashi.training.space.folder import space_name, write_space
