@@ -106,6 +106,7 @@ def test_a_long_text_stays_one_short_line(tiny_model_dir):
         (["a", "--file", "x.txt"], "texts must come from TEXT or from `--file`, got both"),
         (["a", "--output", "v.txt"], "`output` must end in .npy, .safetensors, .jsonl, got v.txt"),
         (["a", "--output", "model.safetensors/v.npy"], "`output` must be a file in a folder that can be written to"),
+        (["--file", "x.jsonl", "--output", "x.jsonl"], "`--output` must be another file than those that are read"),
         (["a", ""], "text 2 is empty"),
         (["--file", "missing.txt"], "missing.txt"),
         ([], "there must be at least one text, got none"),
@@ -113,6 +114,7 @@ def test_a_long_text_stays_one_short_line(tiny_model_dir):
 )
 def test_bad_input_is_one_line_and_exit_code_2(tiny_model_dir, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tiny_model_dir)
+    (tiny_model_dir / "x.jsonl").write_text('{"text": "a"}\n', "utf-8")
     monkeypatch.setattr("kakehashi.commands.texts._iterate_stdin", lambda: iter(()))
     assert cli.main(["embed", str(tiny_model_dir), *arguments]) == 2
     captured = capsys.readouterr()

@@ -161,6 +161,21 @@ def test_the_output_file_holds_what_is_printed(tiny_model_dir, tmp_path, tiny_se
 
 
 @pytest.mark.parametrize("option", ["--output", "--predictions"])
+def test_the_rows_are_not_written_over(tmp_path, capsys, option):
+    rows = tmp_path / "rows.txt"
+    rows.write_text("one\n", "utf-8")
+    assert cli.main(["evaluate", "no-model", "--data", str(rows), option, str(rows)]) == 2
+    assert f"`{option}` must be another file than those that are read, got {rows}" in capsys.readouterr().err
+    assert rows.read_text("utf-8") == "one\n"
+
+
+def test_numbers_and_answers_go_to_two_files(tmp_path, capsys):
+    path = str(tmp_path / "new.json")
+    assert cli.main(["evaluate", "no-model", "--data", "no-rows.txt", "--output", path, "--predictions", path]) == 2
+    assert "`--predictions` must be another file than `--output`, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--predictions"])
 @pytest.mark.parametrize("name", ["folder", "file/numbers.json"])
 def test_a_path_that_cannot_be_written_to_is_refused_before_anything_is_measured(tmp_path, capsys, option, name):
     (tmp_path / "folder").mkdir()

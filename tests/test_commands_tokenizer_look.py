@@ -104,6 +104,8 @@ def test_report_writes_one_page_and_replaces_it_only_on_request(folder, pairs, t
         invoke("report", folder, "--output", page)
     with pytest.raises(ValueError, match="`--output` must be a file in a folder that can be written to"):
         invoke("report", folder, "--output", page.parent, "--overwrite")
+    with pytest.raises(ValueError, match="`--output` must be another file than those that are read"):
+        invoke("report", folder, "--texts", pairs, "--output", pairs, "--overwrite")
     invoke("report", folder, "--output", page, "--overwrite")
     assert "猫が好き" not in page.read_text("utf-8")
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]

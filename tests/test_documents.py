@@ -11,7 +11,14 @@ import pytest
 import zstandard
 
 from kakehashi.training import documents
-from kakehashi.training.documents import is_unreadable, iterate_texts, load_rows, readable_errors, require_columns
+from kakehashi.training.documents import (
+    is_unreadable,
+    iterate_texts,
+    load_rows,
+    readable_errors,
+    require_columns,
+    require_unread_file,
+)
 
 COMPRESS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress, ".zst": zstandard.compress}
 FILES = {
@@ -217,6 +224,19 @@ def test_files_of_objects_with_other_columns_than_the_first_are_refused_with_bot
     with pytest.raises(Exception) as caught:
         list(load_rows(paths, streaming=True))
     assert is_unreadable(caught.value)
+
+
+@pytest.mark.parametrize("source", ["rows.txt", ".", "*.txt", "link.txt"])
+def test_a_file_that_is_read_is_not_written_by_whatever_name(tmp_path, monkeypatch, source):
+    write(tmp_path, "rows.txt", "one\n")
+    write(tmp_path, "notes.md", "no rows\n")
+    (tmp_path / "link.txt").symlink_to("rows.txt")
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows.txt", tmp_path / "rows.txt"):
+        with pytest.raises(ValueError, match="`--output` must be another file than those that are read, got"):
+            require_unread_file("--output", Path(name), ["owner/name", source])
+    for name in ("notes.md", "new.txt"):
+        require_unread_file("--output", Path(name), ["owner/name", source])
 
 
 def test_folders_without_readable_files_mixed_and_unknown_kinds_are_refused(tmp_path):

@@ -22,7 +22,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -190,6 +190,26 @@ def _find_files(name: str) -> list[str]:
                 "id (owner/name)."
             )
     return [os.path.abspath(file) for file in files]
+
+
+def require_unread_file(name: str, path: Path, paths: Sequence[str]) -> None:
+    """Checks that a file to be written is none of those to be read, which would be lost.
+
+    Args:
+        name: Name of the argument, for the message.
+        path: The file to be written.
+        paths: As for `load_rows`.
+
+    Raises:
+        ValueError: If it is one of them, by whatever name.
+    """
+    files: list[str] = []
+    for source in paths:
+        # A name that stands for no file is refused where it is read.
+        with suppress(ValueError):
+            files += _find_files(source)
+    if path.exists() and any(path.samefile(file) for file in files):
+        raise ValueError(f"`{name}` must be another file than those that are read, got {path}")
 
 
 def _load_from_files(files: Sequence[str], streaming: bool) -> Dataset | IterableDataset:

@@ -54,11 +54,13 @@ def embed(
     Reads the encoder of any model that has one: encoder-decoder, encoder or classifier.
     """
     silence_libraries()
+    from kakehashi.training.documents import require_unread_file
     from kakehashi.training.embedding import check_vectors_path, cosine_similarities, embed_texts, save_vectors
     from kakehashi.training.inference import load_for_embedding
 
     if output is not None:
         check_vectors_path(output)
+        require_unread_file("--output", output, file or [])
     rows = _read(texts, file, text_column)
     if len(rows) > MAX_COMPARED and output is None:
         raise ValueError(

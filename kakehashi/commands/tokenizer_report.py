@@ -26,7 +26,9 @@ def report(
         raise ValueError(f"`--output` must be a new file, but {output} is there: name another or add --overwrite.")
     from kakehashi.tokenization.peers import load_tokenizer
     from kakehashi.tokenization.report import DEFAULT_EXAMPLES, build_report
+    from kakehashi.training.documents import require_unread_file
 
+    require_unread_file("--output", output, texts)
     page = build_report(
         load_tokenizer(tokenizer),
         tokenizer,
