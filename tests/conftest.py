@@ -137,6 +137,31 @@ def tiny_model(build_tiny_model):
 
 
 @pytest.fixture
+def plain_steps(tmp_path):
+    """A function that returns Trainer's arguments for plain descent on 8 rows a step, cut into batches of a size."""
+    from transformers import TrainingArguments
+
+    def make(size, **settings):
+        return TrainingArguments(
+            str(tmp_path),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=8 // size,
+            learning_rate=0.1,
+            optim="sgd",
+            max_grad_norm=0.0,
+            save_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+            report_to="none",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            **settings,
+        )
+
+    return make
+
+
+@pytest.fixture
 def tiny_model_dir(tiny_model, tiny_tokenizer, tmp_path):
     """The folder that a tiny encoder-decoder and its tokenizer were saved in."""
     folder = tmp_path / "tiny-model"

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, Trainer
 
 from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training.classification_loss import ClassificationLoss, find_class_weights
@@ -83,7 +83,7 @@ def test_without_weights_the_loss_is_that_of_the_model(build_tiny_model):
 
 @pytest.mark.parametrize("problem_type", [SINGLE, SEVERAL])
 def test_a_plain_trainer_takes_the_same_step_however_it_is_cut(
-    build_tiny_model, tiny_tokenizer, tiny_sentences, tmp_path, problem_type
+    build_tiny_model, tiny_tokenizer, tiny_sentences, plain_steps, problem_type
 ):
     labels = [index % 3 for index in range(8)]
     if problem_type == SEVERAL:
@@ -97,22 +97,7 @@ def test_a_plain_trainer_takes_the_same_step_however_it_is_cut(
 
     def step(size, **options):
         model = copy.deepcopy(start)
-        arguments = TrainingArguments(
-            str(tmp_path),
-            max_steps=1,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=8 // size,
-            learning_rate=0.1,
-            optim="sgd",
-            max_grad_norm=0.0,
-            lr_scheduler_type="constant",
-            save_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        )
+        arguments = plain_steps(size, max_steps=1, lr_scheduler_type="constant")
         collate = DataCollatorWithPadding(tiny_tokenizer)
         Trainer(model, arguments, collate, train_dataset=rows, **options).train()
         return model

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, Trainer
 
 from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training.classification_loss import ClassificationLoss
@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_both_answers_and_their_mean_divergence(problem_type
 
 
 def test_a_plain_trainer_trains_on_each_text_twice_however_the_step_is_cut(
-    build_tiny_model, tiny_tokenizer, tiny_sentences, tmp_path
+    build_tiny_model, tiny_tokenizer, tiny_sentences, plain_steps
 ):
     rows = [
         {"input_ids": tiny_tokenizer(text)["input_ids"], "labels": index % 3}
@@ -64,22 +64,7 @@ def test_a_plain_trainer_trains_on_each_text_twice_however_the_step_is_cut(
 
     def train(size):
         model = copy.deepcopy(start)
-        arguments = TrainingArguments(
-            str(tmp_path),
-            num_train_epochs=2,
-            per_device_train_batch_size=size,
-            gradient_accumulation_steps=8 // size,
-            learning_rate=0.1,
-            optim="sgd",
-            max_grad_norm=0.0,
-            eval_strategy="epoch",
-            save_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
-            report_to="none",
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        )
+        arguments = plain_steps(size, num_train_epochs=2, eval_strategy="epoch")
         collate = DataCollatorWithPadding(tiny_tokenizer)
         loss = ClassificationLoss(SINGLE, r_drop_alpha=2.0)
         options = {"compute_loss_func": loss, "callbacks": [SeeTwice()]}
