@@ -183,6 +183,12 @@ def test_masking_needs_a_mask_token():
         ClassificationCollator(tokenizer, mask_probability=0.1)
 
 
+@pytest.mark.parametrize("mask_probability", [0.0, 0.3])
+def test_collators_of_equal_settings_are_equal(tiny_tokenizer, mask_probability):
+    collators = [ClassificationCollator(tiny_tokenizer, mask_probability=mask_probability) for _ in range(2)]
+    assert collators[0] == collators[1] != ClassificationCollator(tiny_tokenizer, mask_probability=0.5)
+
+
 @pytest.mark.parametrize("labels", [[2, 0], [0.5, -1.0], [[1.0, 0.0], [0.0, 0.0]]])
 @pytest.mark.parametrize("multiple", [None, 8])
 def test_texts_are_padded_as_transformers_pads_them(tiny_tokenizer, labels, multiple):

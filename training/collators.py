@@ -254,7 +254,7 @@ class MaskedLMCollator:
     pad_to_multiple_of: int | None = None
     seed: int = 0
     epoch: int = 0
-    _regular_token_ids: Ids = field(init=False, repr=False)
+    _regular_token_ids: Ids = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Lists the tokens that may be hidden or put in."""
@@ -309,7 +309,7 @@ class ClassificationCollator:
     mask_probability: float = 0.0
     seed: int = 0
     epoch: int | None = None
-    _regular_token_ids: Ids = field(init=False, repr=False)
+    _regular_token_ids: Ids = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Lists the tokens that may be hidden."""
