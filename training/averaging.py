@@ -28,7 +28,7 @@ from kakehashi.training.aside import fill_new_folder
 from kakehashi.training.console import notify
 from kakehashi.training.finished_run import FinishedRun, is_finished_run, read_finished_run
 from kakehashi.training.inference import load_for_export
-from kakehashi.training.run_files import write_json
+from kakehashi.training.run_files import METRICS_FILE, RECIPE_FILE, VERSIONS_FILE, write_json
 
 NEAR: Final = 0.9
 """Cosine below which the weights of two models are said to be far apart; runs from one model had .97 and more."""
@@ -116,18 +116,18 @@ def _leave_run_files(runs: Sequence[FinishedRun], folder: Path) -> None:
             notify(f"the mean cannot be published: its runs differ in `{key}`, {' and '.join(sorted(values))}")
             return
     names = [run.folder.resolve().name for run in runs]
-    recipe = (runs[0].folder / "recipe.yaml").read_text(encoding="utf-8")
+    recipe = (runs[0].folder / RECIPE_FILE).read_text(encoding="utf-8")
     header = f"# The weights here are the mean of those of the runs {', '.join(names)}; "
     header += "this recipe made the first of them.\n"
-    (folder / "recipe.yaml").write_text(header + recipe, encoding="utf-8")
-    shutil.copyfile(runs[0].folder / "versions.json", folder / "versions.json")
+    (folder / RECIPE_FILE).write_text(header + recipe, encoding="utf-8")
+    shutil.copyfile(runs[0].folder / VERSIONS_FILE, folder / VERSIONS_FILE)
     metrics: dict[str, Any] = {"averaged_runs": names}
     if "part" in runs[0].metrics:
         metrics["part"] = runs[0].metrics["part"]
     for key in ("train_runtime", "num_tokens_seen"):
         if all(key in run.metrics for run in runs):
             metrics[key] = sum(run.metrics[key] for run in runs)
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / METRICS_FILE, metrics)
 
 
 def _require_same(first: PreTrainedModel, other: PreTrainedModel, first_name: str, other_name: str) -> None:

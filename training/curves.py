@@ -10,9 +10,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kakehashi.training.run_files import put_file
+from kakehashi.training.run_files import PICTURE, put_file
 
-PICTURE = "loss.png"
 # Drawing takes this long the first time, mostly to load the library.
 _FIRST_SECONDS = 0.5
 # So much of a run's time may go into pictures.

@@ -18,8 +18,9 @@ from safetensors import safe_open
 
 from kakehashi.training.card_arguments import as_list
 from kakehashi.training.documents import looks_like_hub_id
+from kakehashi.training.run_files import METRICS_FILE, RECIPE_FILE, VERSIONS_FILE
 
-_RUN_FILES = ("config.json", "recipe.yaml", "versions.json", "metrics.json")
+_RUN_FILES = ("config.json", RECIPE_FILE, VERSIONS_FILE, METRICS_FILE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class FinishedRun:
     @property
     def stage(self) -> str | None:
         """The command that the header of the recipe names, which tells pretraining from instruction tuning."""
-        header = (self.folder / "recipe.yaml").read_text(encoding="utf-8")
+        header = (self.folder / RECIPE_FILE).read_text(encoding="utf-8")
         command = re.search(r"^#\s+kakehashi ([a-z]+) ", header, re.MULTILINE)
         return command.group(1) if command else None
 

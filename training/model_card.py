@@ -16,7 +16,7 @@ from kakehashi.training.card_arguments import as_list, describe_data_sets
 from kakehashi.training.card_heads import CardHead, card_head, list_described_architectures
 from kakehashi.training.evaluations import Measurement, read_measurements
 from kakehashi.training.finished_run import FinishedRun, count_stored_parameters, read_finished_run
-from kakehashi.training.run_files import listed_files
+from kakehashi.training.run_files import PICTURE, listed_files
 
 # Recipe keys that the table of data shows, by the role they have there.
 _DATA_KEYS = {"training": "train_files", "validation": "validation_files", "test": "test_files"}
@@ -107,13 +107,13 @@ def build_model_card(run: FinishedRun, name: str, license: str | None) -> ModelC
 
 def list_plots(folder: Path) -> list[Path]:
     """Returns the pictures that a run drew, the loss curve first."""
-    names = {"loss.png", *listed_files(folder)}
+    names = {PICTURE, *listed_files(folder)}
     plots = [folder / name for name in names if name.endswith(".png") and (folder / name).is_file()]
-    return sorted(plots, key=lambda plot: (plot.name != "loss.png", plot.name))
+    return sorted(plots, key=lambda plot: (plot.name != PICTURE, plot.name))
 
 
 def _title(plot: Path) -> str:
-    return "Loss during training" if plot.name == "loss.png" else plot.stem.replace("_", " ").capitalize()
+    return "Loss during training" if plot.name == PICTURE else plot.stem.replace("_", " ").capitalize()
 
 
 def _card_data(

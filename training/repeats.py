@@ -39,7 +39,7 @@ from kakehashi.training.early_stopping import settle_stopping
 from kakehashi.training.folder_lock import lock_folder
 from kakehashi.training.label_names import find_class_names, find_problem_type
 from kakehashi.training.recipe import resolved_recipe, write_recipe
-from kakehashi.training.run_files import claim_file, listed_files, put_file, write_json
+from kakehashi.training.run_files import METRICS_FILE, RECIPE_FILE, claim_file, listed_files, put_file, write_json
 from kakehashi.training.run_folder import (
     RESUME_NEWEST,
     finished_metrics,
@@ -51,7 +51,6 @@ from kakehashi.training.run_folder import (
 from kakehashi.training.splits import Splits, load_splits
 
 SUMMARY_FILE = "summary.json"
-_RECIPE_FILE, _METRICS_FILE = "recipe.yaml", "metrics.json"
 # Measured on the machine, not on the rows.
 _NO_SCORES = ("_runtime", "_per_second")
 # What may change between the parts: `seeds` adds some. Too little memory changes the two of the batch, and their
@@ -118,7 +117,7 @@ def run_repeats(
     measured = {}
     # A typo in the recipe leaves nothing behind, so that the corrected command may begin.
     with nullcontext() if resumes else _nothing_left_before_the_first_part(folder):
-        put_file(folder, _RECIPE_FILE, lambda path: write_recipe(recipe, "classify", path))
+        put_file(folder, RECIPE_FILE, lambda path: write_recipe(recipe, "classify", path))
         for part in parts:
             tested = 0 if part.splits.test is None else len(part.splits.test)
             notify(f"{part.name} of {len(parts)}: {len(part.splits.train):,} rows to train on, {tested:,} to test on")
@@ -142,7 +141,7 @@ def _open_to_resume(folder: Path) -> None:
     Raises:
         ValueError: If it holds neither parts nor what a run leaves that is killed before the first one.
     """
-    if not (folder / _RECIPE_FILE).is_file() and not holds_only_remains(folder):
+    if not (folder / RECIPE_FILE).is_file() and not holds_only_remains(folder):
         raise ValueError(f"`--resume` needs the parts of an earlier run in `output_dir`, got none in {folder}")
     lock_folder(folder)
     remove_leftovers(folder)
@@ -151,9 +150,9 @@ def _open_to_resume(folder: Path) -> None:
 def _require_same_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
     """Raises a ValueError if a part in the folder is complete, or has a checkpoint, and had another recipe."""
     parts = [folder / name for name in listed_files(folder)]
-    if not any((part / _METRICS_FILE).is_file() or list_checkpoints(part) for part in parts):
+    if not any((part / METRICS_FILE).is_file() or list_checkpoints(part) for part in parts):
         return
-    saved = yaml.safe_load((folder / _RECIPE_FILE).read_text(encoding="utf-8"))
+    saved = yaml.safe_load((folder / RECIPE_FILE).read_text(encoding="utf-8"))
     for key in sorted({*saved, *recipe} - _FREE_KEYS):
         if saved.get(key) != recipe.get(key):
             raise ValueError(

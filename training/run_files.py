@@ -10,6 +10,9 @@ from typing import Any
 from kakehashi.training.aside import replace_file
 
 MANIFEST = "run_files.json"
+RECIPE_FILE, VERSIONS_FILE, PICTURE = "recipe.yaml", "versions.json", "loss.png"
+METRICS_FILE = "metrics.json"
+"""Written last: where it stands, the run is complete."""
 
 
 def listed_files(folder: Path) -> list[str]:

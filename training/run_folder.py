@@ -45,12 +45,20 @@ from kakehashi.training.lora import ADAPTER_FOLDER, Adapter
 from kakehashi.training.processes import is_first_process
 from kakehashi.training.recipe import write_recipe
 from kakehashi.training.reporting import check_reporters
-from kakehashi.training.run_files import MANIFEST, claim_file, listed_files, write_json, write_list
+from kakehashi.training.run_files import (
+    MANIFEST,
+    METRICS_FILE,
+    PICTURE,
+    RECIPE_FILE,
+    VERSIONS_FILE,
+    claim_file,
+    listed_files,
+    write_json,
+    write_list,
+)
 
 # Value of `resume_from_checkpoint` that `--resume` stands for.
 RESUME_NEWEST = "newest"
-# Written last: where it stands, the run is complete.
-_METRICS_FILE = "metrics.json"
 # Where an earlier run waits inside its folder until the one that replaces it has something to keep.
 _REPLACED_RUN = ".replaced-run"
 _PACKAGES = ("kakehashi", "torch", "transformers", "tokenizers", "datasets", "accelerate", "evaluate", "numpy")
@@ -168,7 +176,7 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     damage = find_damage(Path(resume))
     if damage is not None:
         raise ValueError(f"`resume_from_checkpoint` must be a complete checkpoint, got {resume}: {damage}")
-    if (folder / _METRICS_FILE).is_file():
+    if (folder / METRICS_FILE).is_file():
         raise ValueError(
             f"`output_dir` must hold no complete run where `resume_from_checkpoint` names a folder, got {folder}: "
             "choose another folder"
@@ -183,7 +191,7 @@ def holds_only_remains(folder: Path) -> bool:
         folder: Output folder; it need not exist.
     """
     written = {*leftovers(folder), *(folder / name for name in listed_files(folder)), folder / _REPLACED_RUN}
-    return folder.is_dir() and set(folder.iterdir()) <= written - {folder / _METRICS_FILE}
+    return folder.is_dir() and set(folder.iterdir()) <= written - {folder / METRICS_FILE}
 
 
 def finished_metrics(folder: Path) -> dict[str, Any] | None:
@@ -192,7 +200,7 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
     Args:
         folder: Output folder; it need not exist.
     """
-    file = folder / _METRICS_FILE
+    file = folder / METRICS_FILE
     if is_first_process() and folder.is_dir():
         with holding_folder(folder):
             _undo_cut_off_moves(folder)
@@ -312,17 +320,17 @@ def fill_run_folder(
         save_tokenizer(tokenizer, aside)
         if adapter is not None:
             adapter.save(aside / ADAPTER_FOLDER)
-        write_recipe(recipe, command, aside / "recipe.yaml", metrics.get("part"))
-        write_json(aside / "versions.json", describe_environment(training_arguments))
+        write_recipe(recipe, command, aside / RECIPE_FILE, metrics.get("part"))
+        write_json(aside / VERSIONS_FILE, describe_environment(training_arguments))
         write_json(aside / "log_history.json", list(log_history))
-        plot_curves(log_history, aside / "loss.png")
-        write_json(aside / _METRICS_FILE, dict(metrics))
+        plot_curves(log_history, aside / PICTURE)
+        write_json(aside / METRICS_FILE, dict(metrics))
         names = sorted([path.name for path in aside.iterdir()])
         # What was written while the run went on stays its own.
         write_list({*names, *listed_files(folder)}, aside / MANIFEST)
         bring_to_disk(aside)
         # The list of files goes first: whatever happens next, they are known to be the run's own.
-        for name in [MANIFEST, *(name for name in names if name != _METRICS_FILE), _METRICS_FILE]:
+        for name in [MANIFEST, *(name for name in names if name != METRICS_FILE), METRICS_FILE]:
             # A folder cannot replace one that a run killed at this place has left.
             _remove(folder / name, only_folder=True)
             os.replace(aside / name, folder / name)

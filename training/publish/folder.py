@@ -31,7 +31,7 @@ from kakehashi.training.model_card import list_plots, public_recipe, public_vers
 from kakehashi.training.publish.inspection import inspect_folder, is_published, refuse_executable_files
 from kakehashi.training.publish.trial import compare_as_stranger
 from kakehashi.training.recipe import write_recipe
-from kakehashi.training.run_files import write_json
+from kakehashi.training.run_files import METRICS_FILE, RECIPE_FILE, VERSIONS_FILE, write_json
 
 _OUR_LICENSE = "apache-2.0"
 _SIZE = re.compile(r"[1-9]\d*(KB|MB|GB|TB)")
@@ -132,9 +132,9 @@ def code_files() -> list[Path]:
 
 def _write_records(run: FinishedRun, folder: Path) -> None:
     """Writes what tells how the model was made, without what tells where and by whom."""
-    write_recipe(public_recipe(run), run.stage or "pretrain", folder / "recipe.yaml", run.metrics.get("part"))
-    write_json(folder / "versions.json", public_versions(run))
-    write_json(folder / "metrics.json", run.metrics)
+    write_recipe(public_recipe(run), run.stage or "pretrain", folder / RECIPE_FILE, run.metrics.get("part"))
+    write_json(folder / VERSIONS_FILE, public_versions(run))
+    write_json(folder / METRICS_FILE, run.metrics)
     copied = [*list_plots(run.folder), run.folder / EVALUATIONS_FILE]
     for path in copied:
         if path.is_file():
