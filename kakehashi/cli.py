@@ -26,10 +26,9 @@ from kakehashi.commands.quickstart import quickstart
 from kakehashi.commands.recipes import app as recipes_app
 from kakehashi.commands.space import space
 from kakehashi.commands.tokenizer import app as tokenizer_app
-from kakehashi.commands.train import RECIPE_CONTEXT, classify, instruct, pretrain
+from kakehashi.commands.train import INTERRUPTED_EXIT_CODE, RECIPE_CONTEXT, classify, instruct, pretrain
 
 BAD_INPUT_EXIT_CODE = 2
-INTERRUPTED_EXIT_CODE = 130
 
 
 @dataclass

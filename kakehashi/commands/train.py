@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Any recipe key may follow the recipe; Typer hands on what it does not know.
 RECIPE_CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
-_INTERRUPTED_EXIT_CODE = 130
+INTERRUPTED_EXIT_CODE = 130
 
 Recipe = Annotated[
     str,
@@ -86,7 +86,7 @@ def _run_stage(
     except TrainingInterrupted as interruption:
         notify(f"kakehashi: {interruption}")
         # Not chained: `main` would report the interruption a second time.
-        raise typer.Exit(_INTERRUPTED_EXIT_CODE) from None
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from None
     _print_metrics(metrics)
 
 
