@@ -205,7 +205,6 @@ def _packed_mask(
     *,
     is_causal: bool = False,
 ) -> Any:
-    # Padding counts as a segment of its own, so that no row of the softmax is empty.
     if config._attn_implementation in IMPLEMENTATIONS_WITH_SCORES:
         # Transformers would call a function of four indices through `torch.vmap`, and while that runs, as long as
         # several layers take, the processor starts no kernel.
@@ -229,7 +228,9 @@ def _in_numbers(mask: Any, config: PreTrainedConfig, hidden_states: torch.Tensor
     # `scaled_dot_product_attention` would make numbers of the same booleans in every layer anew.
     if config._attn_implementation not in IMPLEMENTATIONS_WITH_SCORES or mask is None or mask.dtype != torch.bool:
         return mask
-    return torch.zeros_like(mask, dtype=product_dtype(hidden_states)).masked_fill(~mask, -torch.inf)
+    # Not infinity: padding of a target whose source has none sees nothing, and the softmax of nothing is no number.
+    dtype = product_dtype(hidden_states)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def cross_attention_mask(

@@ -4,11 +4,14 @@ import math
 
 import pytest
 import torch
+from transformers import T5Config, T5ForConditionalGeneration
 
 from kakehashi.modeling import KakehashiForCausalLM, KakehashiForMaskedLM, KakehashiForSequenceClassification
 from kakehashi.tokenization import for_causal_lm
 from kakehashi.training.collators import MaskedLMCollator
 from kakehashi.training.evaluation import evaluate_classification, evaluate_hidden_tokens, evaluate_perplexity
+
+T5_CONFIG = T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=512, decoder_start_token_id=1)
 
 
 def measure(model, tokenizer, texts, batch_size=4):
@@ -54,8 +57,20 @@ def test_a_text_longer_than_the_model_is_measured_whole(build_tiny_model, tiny_t
 
 
 def test_no_text_has_no_perplexity(tiny_model, tiny_tokenizer):
-    with pytest.raises(ValueError, match="there must be at least one text"):
+    with pytest.raises(ValueError, match="there must be at least one text with a token"):
         measure(tiny_model, tiny_tokenizer, [""])
+    with pytest.raises(ValueError, match="there must be at least one text"):
+        measure(T5ForConditionalGeneration(T5_CONFIG), tiny_tokenizer, [])
+
+
+def test_a_model_without_a_longest_text_is_measured_on_whole_texts(tiny_tokenizer, tiny_sentences):
+    model = T5ForConditionalGeneration(T5_CONFIG).eval()
+    texts = ["a", *tiny_sentences]
+    alone = [measure(model, tiny_tokenizer, [text]) for text in texts]
+    together = measure(model, tiny_tokenizer, texts)
+    assert together["predicted_tokens"] == sum(scores["predicted_tokens"] for scores in alone)
+    losses = sum(scores["loss"] * scores["predicted_tokens"] for scores in alone)
+    assert together["loss"] == pytest.approx(losses / together["predicted_tokens"], rel=1e-5)
 
 
 @torch.no_grad()

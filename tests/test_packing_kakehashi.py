@@ -22,8 +22,8 @@ from kakehashi.modeling.packing_kakehashi import (
 
 KINDS = ["rope", "relative_bias", "learned", "sinusoidal", "none"]
 SHAPES = [KakehashiForConditionalGeneration, KakehashiForCausalLM, KakehashiForMaskedLM]
-# Lengths of source and target of the examples in each of two rows.
-ROWS = [[(4, 3), (2, 5), (3, 1)], [(5, 4), (6, 2)]]
+# Lengths of source and target of the examples in each of two rows; the first has padding in its target alone.
+ROWS = [[(7, 3), (4, 5), (3, 1)], [(5, 4), (6, 2)]]
 
 
 def examples():
@@ -261,7 +261,7 @@ def test_masks_for_sdpa_are_numbers_of_the_dtype_of_queries_and_keys(is_autocast
     segment_ids = torch.tensor([[1, 1, 2, 0]])
     with torch.autocast("cpu", torch.bfloat16, enabled=is_autocast):
         mask = self_attention_mask(config, torch.zeros(1, 4, 8), None, segment_ids, is_causal=True)
-    hide = -torch.inf
+    hide = torch.finfo(dtype).min
     expected = [[0, hide, hide, hide], [0, 0, hide, hide], [hide, hide, 0, hide], [hide, hide, hide, 0]]
     torch.testing.assert_close(mask, torch.tensor(expected, dtype=dtype)[None, None])
 

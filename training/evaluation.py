@@ -179,7 +179,8 @@ def evaluate_classification(
     Raises:
         ValueError: If a label is none of the model's, or of another kind than its labels.
     """
-    names = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
+    known: Any = model.config.id2label
+    names = [str(known[index]) for index in sorted(known)]
     problem_type = model.config.problem_type or "single_label_classification"
     if has_several_labels(model.config):
         problem_type = "multi_label_classification"
@@ -307,12 +308,14 @@ def _as_references(value: Any, column: str) -> list[str]:
 def _cut_pieces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of the texts, in pieces that fit the model; at least one."""
     max_length = getattr(model.config, "max_position_embeddings", None)
+    if not texts:
+        raise ValueError("there must be at least one text, got none")
     documents = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     # Two places are left for the special tokens around a piece.
-    size = (max_length or max(map(len, documents))) - 2
+    size = max_length - 2 if max_length else max([1, *map(len, documents)])
     pieces = [ids[start : start + size] for ids in documents for start in range(0, len(ids), size)]
     if not pieces:
-        raise ValueError("there must be at least one text, got none")
+        raise ValueError("there must be at least one text with a token, got none")
     return pieces
 
 
