@@ -75,6 +75,15 @@ def test_several_labels_a_row_match_a_count_by_hand():
     assert scores == pytest.approx({"micro_f1": 4 / 6, "macro_f1": (2 / 3 + 1 + 0) / 3, "exact_match": 2 / 3})
 
 
+def test_the_absence_of_the_only_label_is_no_label():
+    scores = load_metric("multilabel_quality").compute(
+        predictions=[[0], [1], [0], [1]], references=[[0], [0], [1], [1]]
+    )
+    assert scores == pytest.approx({"micro_f1": 0.5, "macro_f1": 0.5, "exact_match": 0.5})
+    scores = load_metric("multilabel_quality").compute(predictions=[[0], [1], [0]], references=[[0], [0], [1]])
+    assert scores == pytest.approx({"micro_f1": 0, "macro_f1": 0, "exact_match": 1 / 3})
+
+
 def test_numbers_match_errors_and_correlations_by_hand():
     metric = load_metric("regression_quality")
     scores = metric.compute(predictions=[1.0, 2.0, 4.0], references=[2.0, 4.0, 8.0])

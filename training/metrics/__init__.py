@@ -25,7 +25,8 @@ METRICS = (
 def load_metric(name: str) -> evaluate.EvaluationModule:
     """Returns a metric of the package, ready for `.compute(predictions=…, references=…)`.
 
-        >>> load_metric("translation_quality").compute(predictions=["猫です。"], references=[["猫です。", "猫だ。"]])
+        >>> answers = {"predictions": ["猫が好きです。"], "references": [["猫が好きです。", "猫が好きだ。"]]}
+        >>> load_metric("translation_quality").compute(**answers)
         {'exact_match': 1.0, 'chrf': 1.0, 'bleu': 1.0}
 
     Args:

@@ -36,8 +36,10 @@ class MultilabelQuality(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[int]], references: list[list[int]]) -> dict[str, float]:
+        # One column is taken for a choice between two classes, of which the absence of the label would be one.
+        scored = {"labels": [1] if len(references[0]) == 1 else None, "zero_division": 0}
         return {
-            "micro_f1": float(f1_score(references, predictions, average="micro", zero_division=0)),
-            "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
+            "micro_f1": float(f1_score(references, predictions, average="micro", **scored)),
+            "macro_f1": float(f1_score(references, predictions, average="macro", **scored)),
             "exact_match": float(accuracy_score(references, predictions)),
         }
