@@ -388,7 +388,6 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
-        shift_labels: torch.Tensor | None = None,
         segment_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithCrossAttentions:
@@ -405,13 +404,15 @@ class KakehashiForCausalLM(KakehashiTokenPredictionModel, GenerationMixin):
             use_cache: Whether to return a cache. `None` takes `config.use_cache`, and no when there are labels.
             logits_to_keep: Number of last positions to project; 0 for all.
             num_items_in_batch: Labels in the whole optimizer step, which the loss is divided by.
-            shift_labels: Labels that are shifted already, in place of `labels`.
             segment_ids: `(batch, length)` where a row packs several texts, see `KakehashiModel.forward`.
-            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
+            **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes; and
+                `shift_labels`, labels that are shifted already, in place of `labels`.
 
         Returns:
             Loss, logits `(batch, length, vocab_size)` (none in training with labels, see `project`), cache.
         """
+        # Not an argument of its own: Trainer would take it for a label that every batch must hold.
+        shift_labels = kwargs.pop("shift_labels", None)
         outputs = self.model(
             input_ids,
             attention_mask,
@@ -522,8 +523,9 @@ class KakehashiForSequenceClassification(KakehashiClassificationModel):
             attention_mask: `(batch, length)`, 1 for a token and 0 for padding, which the mean leaves out.
             position_ids: `(batch, length)`. `None` counts from 0.
             inputs_embeds: `(batch, length, hidden_size)`.
-            labels: `(batch,)` label ids; `(batch, num_labels)` zeros and ones for several labels per text; numbers
-                for regression. `config.problem_type` says which; `None` is settled by dtype and `num_labels`.
+            labels: `(batch,)` label ids, -100 where a text does not count; `(batch, num_labels)` zeros and ones for
+                several labels per text; numbers for regression. `config.problem_type` says which; `None` is settled
+                by dtype and `num_labels`.
             num_items_in_batch: Numbers in the labels of the whole optimizer step, which the loss is divided by.
             **kwargs: `output_attentions`, `output_hidden_states` and what the attention implementation takes.
 
@@ -547,8 +549,11 @@ class KakehashiForSequenceClassification(KakehashiClassificationModel):
         logits = self.score(self.dropout(pooled))
         loss = None
         if labels is not None:
+            # Also settles the type of problem.
             loss = self.loss_function(labels, logits, self.config)
-            if num_items_in_batch is not None:
+            if self.config.problem_type == "single_label_classification":
+                loss = TokenLoss().from_logits(logits, labels.flatten().to(logits.device), num_items_in_batch)
+            elif num_items_in_batch is not None:
                 loss = loss * labels.numel() / num_items_in_batch
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

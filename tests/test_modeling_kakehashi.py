@@ -6,7 +6,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModel, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import (
+    AutoModel,
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainingArguments,
+)
 
 from kakehashi.modeling import (
     KakehashiConfig,
@@ -215,6 +222,16 @@ def test_token_labels_of_minus_100_do_not_count(build_tiny_model):
     torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten()))
 
 
+@torch.no_grad()
+def test_texts_labelled_minus_100_do_not_count(build_tiny_model):
+    model = build_tiny_model(KakehashiForSequenceClassification, num_labels=3)
+    ids, labels = random_ids(4), torch.tensor([2, 0, -100, -100])
+    expected = model(ids[:2], labels=labels[:2]).loss
+    for step in ({}, {"num_items_in_batch": torch.tensor(2)}):
+        torch.testing.assert_close(model(ids, labels=labels, **step).loss, expected)
+    assert model(ids[2:], labels=labels[2:]).loss == 0
+
+
 # One row each, all of different lengths, so that averages of averages would be wrong.
 def uneven_rows(kind):
     generator = torch.Generator().manual_seed(0)
@@ -274,18 +291,18 @@ def step_once(model, rows, folder, batch_size, accumulation):
     return result.training_loss, {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "model_class", "overrides"),
-    [
-        ("seq2seq", KakehashiForConditionalGeneration, {}),
-        ("causal", KakehashiForCausalLM, {}),
-        ("masked", KakehashiForMaskedLM, {}),
-        ("tokens", KakehashiForTokenClassification, {"num_labels": 3}),
-        ("single", KakehashiForSequenceClassification, {"num_labels": 3}),
-        ("several", KakehashiForSequenceClassification, {"num_labels": 3}),
-        ("number", KakehashiForSequenceClassification, {"num_labels": 1}),
-    ],
-)
+KINDS = [
+    ("seq2seq", KakehashiForConditionalGeneration, {}),
+    ("causal", KakehashiForCausalLM, {}),
+    ("masked", KakehashiForMaskedLM, {}),
+    ("tokens", KakehashiForTokenClassification, {"num_labels": 3}),
+    ("single", KakehashiForSequenceClassification, {"num_labels": 3}),
+    ("several", KakehashiForSequenceClassification, {"num_labels": 3}),
+    ("number", KakehashiForSequenceClassification, {"num_labels": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "model_class", "overrides"), KINDS)
 def test_accumulating_gradients_over_small_batches_equals_one_large_batch(
     build_tiny_model, tmp_path, kind, model_class, overrides
 ):
@@ -298,6 +315,19 @@ def test_accumulating_gradients_over_small_batches_equals_one_large_batch(
     for name, parameter in parameters.items():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6)
     assert any(not torch.allclose(parameter, before[name], atol=1e-4) for name, parameter in parameters.items())
+
+
+@pytest.mark.parametrize(("kind", "model_class", "overrides"), KINDS)
+def test_a_plain_trainer_validates(build_tiny_model, tmp_path, kind, model_class, overrides):
+    rows, seen = uneven_rows(kind), []
+    arguments = TrainingArguments(tmp_path, report_to="none", disable_tqdm=True, use_cpu=True)
+    trainer = Trainer(
+        build_tiny_model(model_class, **overrides), arguments, collate, eval_dataset=rows,
+        compute_metrics=lambda prediction: seen.append(prediction.predictions) or {},
+    )  # fmt: skip
+    assert trainer.label_names == ["labels"]
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert [len(each[0] if isinstance(each, tuple) else each) for each in seen] == [len(rows)]
 
 
 def test_the_collator_of_transformers_makes_decoder_inputs_through_the_model(tiny_model, tiny_tokenizer):

@@ -174,8 +174,6 @@ def _settle_arguments(
     The epochs hold beside `max_minutes`, those that Trainer has by default too: `parse_recipe` alone knows which a
     recipe gave. Whoever makes the arguments in Python sets `UNBOUNDED_EPOCHS` of it for a run that time alone ends.
     """
-    # Trainer would expect every argument of the model's forward whose name holds "label".
-    training_arguments.label_names = training_arguments.label_names or ["labels"]
     if not has_validation:
         training_arguments.eval_strategy = "no"
         training_arguments.do_eval = False
