@@ -41,15 +41,6 @@ MODEL_CLASSES = {
 }
 """Auto class → the kakehashi class it builds from a `KakehashiConfig`."""
 
-# Tables of names that the library reads where it has no class: without ours, `pipeline` calls a model unsupported, and
-# Trainer smooths the labels of a causal model without shifting them.
-_CLASS_NAME_TABLES = {
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "KakehashiForCausalLM",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "KakehashiForMaskedLM",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "KakehashiForSequenceClassification",
-    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "KakehashiForTokenClassification",
-}
-
 _AUTO_CONFIGURATION_MODULE = "transformers.models.auto.configuration_auto"
 _AUTO_MODELING_MODULE = "transformers.models.auto.modeling_auto"
 _PIPELINES_MODULE = "transformers.pipelines"
@@ -82,8 +73,6 @@ def register_models() -> None:
     for auto_name, model_name in MODEL_CLASSES.items():
         auto_class, model_class = getattr(auto, auto_name), getattr(modeling, model_name)
         auto_class.register(configuration.KakehashiConfig, model_class, exist_ok=True)
-    for table, model_name in _CLASS_NAME_TABLES.items():
-        getattr(auto, table).setdefault(MODEL_TYPE, model_name)
 
 
 def register_pipelines() -> None:

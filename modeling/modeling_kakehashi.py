@@ -42,6 +42,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
+from transformers.models.auto import modeling_auto
 from transformers.utils import can_return_tuple
 
 from .configuration_kakehashi import KakehashiConfig, Shape
@@ -608,6 +609,15 @@ class KakehashiForTokenClassification(KakehashiClassificationModel):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+
+# Tables of names that the library reads where it has no class: without ours, `pipeline` calls a model unsupported, and
+# Trainer smooths the labels of a causal model without shifting them. Here, so that a folder's code alone sets them.
+modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.setdefault("kakehashi", "KakehashiForCausalLM")
+modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.setdefault("kakehashi", "KakehashiForMaskedLM")
+modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.setdefault(
+    "kakehashi", "KakehashiForSequenceClassification"
+)
+modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.setdefault("kakehashi", "KakehashiForTokenClassification")
 
 __all__ = [
     "KakehashiEncoderModel",

@@ -74,6 +74,14 @@ for name in AUTO_CLASS_NAMES:
     given = {"input_ids": ids} if name != "AutoModelForSeq2SeqLM" else {"input_ids": ids, "decoder_input_ids": ids}
     assert outputs_of(model, given).isfinite().all()
 
+# Trainer shifts the labels that it smooths.
+from transformers import Trainer, TrainingArguments
+model = transformers.AutoModelForCausalLM.from_pretrained(root / "AutoModelForCausalLM", trust_remote_code=True)
+arguments = TrainingArguments(root.parent / "trained", label_smoothing_factor=0.1, report_to="none", use_cpu=True)
+loss = Trainer(model, arguments).compute_loss(model, {"input_ids": ids, "labels": ids})
+shifted = model(ids).logits[0, :-1]
+torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(shifted, ids[0, 1:], label_smoothing=0.1))
+
 # Without the flag it would ask, since it looks at the model's configuration first.
 tokenizer = AutoTokenizer.from_pretrained(root / "AutoModelForSeq2SeqLM", trust_remote_code=True)
 assert tokenizer("I love cats. 私は猫が大好きです。").input_ids == EXPECTED_IDS
