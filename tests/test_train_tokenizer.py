@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 from transformers import AutoTokenizer
 
-from kakehashi.tokenization import train_tokenizer
+from kakehashi.tokenization import for_causal_lm, train_tokenizer
+from kakehashi.tokenization.extension import extend_tokenizer
 from kakehashi.tokenization.pretokenization import build_pre_tokenizer
 
 CORPUS = [
@@ -123,6 +124,21 @@ def test_the_saved_settings_are_those_a_model_needs(tokenizer, tmp_path):
     assert loaded.clean_up_tokenization_spaces is False
     assert loaded.model_max_length > 10**9
     assert len(loaded) == 420
+
+
+def test_a_mask_takes_the_space_before_it_with_it(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    copies = [tokenizer, AutoTokenizer.from_pretrained(tmp_path), for_causal_lm(tokenizer)]
+    copies += [extend_tokenizer(tokenizer, ["<|tool|>"], special=True).tokenizer]
+    for each in copies:
+        plain = {"add_special_tokens": False}
+        expected = [index for text in ("I love", "<mask>", " cats") for index in each(text, **plain)["input_ids"]]
+        for text in ("I love <mask> cats", "I love<mask> cats"):
+            assert each(text, **plain)["input_ids"] == expected
+        assert each.decode(expected) == "I love<mask> cats"
+        # Text that only spells a mask keeps its space.
+        spelt = each("I love <mask> cats", **plain, split_special_tokens=True)["input_ids"]
+        assert each.mask_token_id not in spelt and each.decode(spelt) == "I love <mask> cats"
 
 
 def test_special_tokens_in_the_corpus_are_learned_as_text():

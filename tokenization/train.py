@@ -73,7 +73,10 @@ def train_tokenizer(
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in special_tokens],
+        # A mask takes the space before it with it, for the token that it hides begins with one.
+        special_tokens=[
+            AddedToken(token, special=True, normalized=False, lstrip=token == MASK_TOKEN) for token in special_tokens
+        ],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         max_token_length=max_token_length,
         show_progress=False,
