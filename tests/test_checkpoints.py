@@ -10,12 +10,14 @@ from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed_checkpoint
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from kakehashi.modeling import KakehashiForSequenceClassification
 from kakehashi.training.checkpoints import (
     AtomicCheckpoints,
     find_damage,
     list_checkpoints,
     newest_checkpoint,
     remove_leftovers,
+    require_same_model,
     rotate_checkpoints,
 )
 
@@ -236,3 +238,14 @@ def test_what_a_killed_process_left_is_removed_by_the_next_checkpoint_or_by_resu
     half.mkdir(parents=True)
     remove_leftovers(tmp_path / "run")
     assert not any((tmp_path / "run").glob(".*"))
+
+
+def test_a_checkpoint_is_of_the_model_that_has_its_labels_and_sizes(tmp_path, build_tiny_model):
+    model = build_tiny_model(KakehashiForSequenceClassification, id2label={0: "cat", 1: "dog"})
+    require_same_model(tmp_path, model)
+    model.save_pretrained(tmp_path)
+    model.config.dropout, model.config.pad_token_id = 0.5, 3
+    require_same_model(tmp_path, model)
+    model.config.id2label = {0: "dog", 1: "cat"}
+    with pytest.raises(ValueError, match=r"whose `id2label` is .*'1': 'dog'}, got .*'1': 'cat'}"):
+        require_same_model(tmp_path, model)

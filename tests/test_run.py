@@ -188,6 +188,17 @@ def test_a_validation_that_a_signal_kept_from_being_made_is_made_up_for(start, r
     )
 
 
+def test_a_run_does_not_go_on_with_another_optimizer_or_model(start, tiny_model):
+    run, checkpoint = start(DoAtStep(3, lambda _: signal.raise_signal(signal.SIGINT)))
+    with pytest.raises(TrainingInterrupted):
+        train(run, checkpoint)
+    with pytest.raises(ValueError, match=r"must go on with the optimizer of .*: `use_muon`, `optim`"):
+        train(*start(resume_from_checkpoint=RESUME_NEWEST, freeze_encoder=True))
+    tiny_model.config.num_encoder_layers += 1
+    with pytest.raises(ValueError, match=r"must go on with the model of .*, whose `num_encoder_layers` is 2, got 3"):
+        train(*start(resume_from_checkpoint=RESUME_NEWEST))
+
+
 def test_a_resumed_run_says_that_a_changed_learning_rate_is_not_taken(start, tmp_path, capsys):
     run, checkpoint = start()
     train(run, checkpoint)

@@ -23,7 +23,13 @@ from transformers import (
 
 from kakehashi.training.arguments import SequenceStageArguments, StageArguments
 from kakehashi.training.callbacks import Interruption, NonFiniteGuard, TimeBudget
-from kakehashi.training.checkpoints import find_damage, is_disk_full, list_checkpoints, remove_leftovers
+from kakehashi.training.checkpoints import (
+    find_damage,
+    is_disk_full,
+    list_checkpoints,
+    remove_leftovers,
+    require_same_model,
+)
 from kakehashi.training.collators import CollateByEpoch
 from kakehashi.training.compilation import compile_layers, draw_like_eager
 from kakehashi.training.console import notify, quiet_library
@@ -200,13 +206,14 @@ def train(run: Run, checkpoint: Path | None) -> None:
         TrainingInterrupted: After Ctrl-C or SIGTERM, once a checkpoint is saved.
         OSError: If the disk is full.
         OutOfMemory: If a step needs more memory than there is; `recovering` goes on with a smaller batch.
-        ValueError: If the loss or a gradient is not finite.
+        ValueError: If the loss or a gradient is not finite, or the checkpoint is of another model.
     """
     folder = output_folder(run.training_arguments)
     if checkpoint is not None:
+        require_same_model(checkpoint, run.model)
         notify(f"going on from {checkpoint}")
     memory = noticing_lack_of_memory(run.trainer)
-    with run.interruption, _readable_disk_full(folder), _one_bar(run.bar), memory:
+    with run.interruption, _readable_disk_full(folder), _readable_mismatch(checkpoint), _one_bar(run.bar), memory:
         run.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if run.interruption.has_stopped:
         saved = list_checkpoints(folder)
@@ -224,6 +231,20 @@ def _one_bar(bar: ProgressBar) -> Iterator[None]:
             yield
     finally:
         bar.close()
+
+
+@contextmanager
+def _readable_mismatch(checkpoint: Path | None) -> Iterator[None]:
+    """Says of what recipe a checkpoint is where torch finds that its optimizer trained other weights."""
+    try:
+        yield
+    except ValueError as error:
+        if "loaded state dict" not in str(error):
+            raise
+        raise ValueError(
+            f"`--resume` must go on with the optimizer of {checkpoint}: `use_muon`, `optim`, `lora_rank`, `freeze` "
+            f"and `freeze_encoder` must be as they were, but {error}"
+        ) from error
 
 
 @contextmanager
