@@ -66,6 +66,21 @@ class KakehashiPreTrainedModel(PreTrainedModel):
                 weight._is_hf_initialized = False  # type: ignore[attr-defined]
                 loading_info.missing_keys.add(source)
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Saves as every model does, except stacks whose embeddings have come apart: a folder is read with one.
+
+        Raises:
+            ValueError: If the embeddings differ.
+        """
+        embeddings: set[Any] = {module.embed_tokens for module in self.modules() if hasattr(module, "embed_tokens")}
+        first, *others = [embedding.weight for embedding in embeddings]
+        if not all(torch.equal(first, other.to(first.device)) for other in others):
+            raise ValueError(
+                "`embed_tokens` of the stacks must be one table to be saved, but they have come apart, as by "
+                '`modules_to_save=["embed_tokens"]` of PEFT: train new tokens with `trainable_token_indices` instead.'
+            )
+        super().save_pretrained(*args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -93,6 +93,38 @@ def test_a_merged_adapter_leaves_a_plain_model_with_the_same_logits(adapted, tmp
     torch.testing.assert_close(logits_of(loaded), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_new_tokens_are_trained_by_their_indices_and_saved_with_the_merged_model(build_tiny_model, tmp_path):
+    model = build_tiny_model(KakehashiForConditionalGeneration)
+    trained = batch()["input_ids"].unique().tolist()
+    before = model.get_input_embeddings().weight.detach().clone()
+    settings = peft.LoraConfig(target_modules=["q_proj"], trainable_token_indices=trained)
+    adapted = peft.get_peft_model(model, settings)
+    losses = train(adapted)
+    assert losses[-1] < losses[0]
+    expected = logits_of(adapted)
+    adapted.merge_and_unload().save_pretrained(tmp_path)
+    loaded = KakehashiForConditionalGeneration.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(loaded), expected, rtol=1e-4, atol=1e-5)
+    moved = (loaded.get_input_embeddings().weight != before).any(dim=1).nonzero().flatten()
+    assert moved.tolist() == trained
+
+
+# peft warns of it too, but goes on.
+@pytest.mark.filterwarnings("ignore:.*tie_word_embeddings:UserWarning")
+def test_embeddings_that_were_trained_apart_are_not_saved_as_one(build_tiny_model, tmp_path):
+    model = build_tiny_model(KakehashiForConditionalGeneration)
+    settings = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+    adapted = peft.get_peft_model(model, settings)
+    train(adapted)
+    expected = logits_of(adapted)
+    adapted.save_pretrained(tmp_path / "adapter")
+    merged = adapted.merge_and_unload()
+    with pytest.raises(ValueError, match=r"must be one table to be saved.*`trainable_token_indices`"):
+        merged.save_pretrained(tmp_path / "merged")
+    loaded = peft.PeftModel.from_pretrained(build_tiny_model(KakehashiForConditionalGeneration), tmp_path / "adapter")
+    assert torch.equal(logits_of(loaded), expected)
+
+
 # peft asks for this so that checkpointed layers have an input with a gradient.
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 @pytest.mark.parametrize("use_reentrant", [True, False])
