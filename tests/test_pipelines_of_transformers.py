@@ -48,6 +48,17 @@ def test_text_classification_gives_the_labels_of_kakehashi_classify_text(build, 
     assert len(pipe(TEXTS[0], top_k=None)) == 3
 
 
+def test_a_text_longer_than_a_table_of_positions_is_cut_to_the_length_given(build, tiny_tokenizer):
+    settings = {"num_labels": 3, "position_embedding_type": "learned"}
+    pipe, model = build("text-classification", KakehashiForSequenceClassification, **settings)
+    batch = tiny_tokenizer(TEXTS[0] * 100, truncation=True, max_length=128, return_tensors="pt")
+    assert batch["input_ids"].shape == (1, 128) and batch["input_ids"][0, -1] == tiny_tokenizer.eos_token_id
+    with torch.no_grad():
+        expected = model(**batch).logits.softmax(-1).max().item()
+    (answer,) = pipe(TEXTS[0] * 100, truncation=True, max_length=128)
+    assert answer["score"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_token_classification_gives_a_label_and_its_place_in_the_text(build):
     pipe, _ = build("token-classification", KakehashiForTokenClassification, num_labels=3, **LABELS)
     for text, entities in zip(TEXTS, pipe(TEXTS, batch_size=3), strict=True):
