@@ -134,8 +134,8 @@ class ModelFlops:
         """Returns these costs with those of the backward pass, as far as the model's parameters are trained.
 
         Of the two products for each one of the forward pass, the one for a frozen weight's gradient is saved, and
-        both are below the lowest stack in which a weight is trained. Within a stack the gradient counts as going all the
-        way down, which is up to half too much where its lower layers are frozen.
+        both are below the lowest stack in which a weight is trained. Within a stack the gradient counts as going all
+        the way down, which is up to half too much where its lower layers are frozen.
 
         Args:
             model: What is trained; with adapters, the whole that they are part of.
