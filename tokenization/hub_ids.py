@@ -1,5 +1,7 @@
-"""Which names can stand for a repository on the Hugging Face Hub."""
+"""Names that can stand for a repository on the Hugging Face Hub, and errors that say which one was asked for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,3 +22,18 @@ def may_be_hub_id(name: str | Path) -> bool:
     except HFValidationError:
         return False
     return Path(name).parts[0] != _RUNS
+
+
+@contextmanager
+def naming_hub_id(name: str | Path) -> Iterator[None]:
+    """Adds to an error of the Hub what was asked of it: the library names only itself where there is no network.
+
+    Raises:
+        OSError: In place of one that is raised inside, unless there is a folder of that name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if Path(name).exists():
+            raise
+        raise OSError(f"there is no folder {name}, and the Hub gave nothing of that name: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from kakehashi.tokenization.hub_ids import may_be_hub_id
+from kakehashi.tokenization.hub_ids import may_be_hub_id, naming_hub_id
 
 TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
 """Returns the number of tokens of each text; special tokens spelled in a text count as text."""
@@ -37,7 +37,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     path = Path(name)
     if (path.exists() or not may_be_hub_id(name)) and not any((path / file).is_file() for file in TOKENIZER_FILES):
         raise ValueError(f"`{name}` must be a folder with a tokenizer.json, but it has none.")
-    return AutoTokenizer.from_pretrained(name)
+    with naming_hub_id(name):
+        return AutoTokenizer.from_pretrained(name)
 
 
 def load_counter(name: str) -> TokenCounter:

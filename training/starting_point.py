@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from kakehashi.modeling import KakehashiConfig
-from kakehashi.tokenization.hub_ids import may_be_hub_id
+from kakehashi.tokenization.hub_ids import may_be_hub_id, naming_hub_id
 from kakehashi.training.arguments import StageArguments
 from kakehashi.training.console import notify, quiet_library
 
@@ -35,7 +35,7 @@ def load_tokenizer(arguments: StageArguments) -> PreTrainedTokenizerBase:
     if name is None:
         raise ValueError("`tokenizer` must name a tokenizer folder where `model` is not given, got nothing")
     _require_folder(name, "tokenizer" if arguments.tokenizer else "model", "tokenizer.json")
-    with _named_on_failure(name):
+    with naming_hub_id(name):
         tokenizer = AutoTokenizer.from_pretrained(name)
     if tokenizer.pad_token_id is None:
         raise ValueError(
@@ -50,15 +50,6 @@ def _require_folder(name: str, key: str, file_name: str) -> None:
     folder = Path(name)
     if (folder.exists() or not may_be_hub_id(name)) and not (folder / file_name).is_file():
         raise ValueError(f"`{key}` must be a folder with {file_name} in it or a Hub id, got {name!r}")
-
-
-@contextmanager
-def _named_on_failure(name: str) -> Iterator[None]:
-    """Adds to an error of the Hub what was asked of it: the library names only itself where there is no network."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(f"there is no folder {name}, and the Hub gave nothing of that name: {error}") from error
 
 
 def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
@@ -82,7 +73,7 @@ def load_config(arguments: StageArguments, tokenizer: PreTrainedTokenizerBase) -
         return new_config(arguments.preset, overrides, tokenizer)
     assert arguments.model is not None
     _require_folder(arguments.model, "model", "config.json")
-    with _readable_configuration(), _named_on_failure(arguments.model):
+    with _readable_configuration(), naming_hub_id(arguments.model):
         config, unknown = AutoConfig.from_pretrained(arguments.model, return_unused_kwargs=True, **overrides)
     _require_fields(unknown, config)
     require_same_vocabulary(config, tokenizer, arguments.model)

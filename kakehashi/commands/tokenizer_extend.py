@@ -64,9 +64,11 @@ def _load_model(name: str) -> "PreTrainedModel":
     import transformers
 
     from kakehashi.commands.terminal import silence_libraries
+    from kakehashi.tokenization.hub_ids import naming_hub_id
 
     silence_libraries()
-    config = transformers.AutoConfig.from_pretrained(name)
+    with naming_hub_id(name):
+        config = transformers.AutoConfig.from_pretrained(name)
     architecture = (config.architectures or [""])[0]
     heads = {
         "ForConditionalGeneration": transformers.AutoModelForSeq2SeqLM,
