@@ -233,31 +233,6 @@ def find_damage(checkpoint: Path) -> str | None:
     return next((damage for folder in folders if (damage := _find_shard_damage(folder)) is not None), None)
 
 
-def require_same_model(checkpoint: Path, model: PreTrainedModel) -> None:
-    """Checks that the weights of a checkpoint mean in a model what they meant when they were trained.
-
-    Args:
-        checkpoint: A complete checkpoint; one of adapters has no configuration and is not checked.
-        model: The model of the recipe that is to go on.
-
-    Raises:
-        ValueError: If its labels or one of its sizes are others.
-    """
-    path = checkpoint / CONFIG_NAME
-    if not path.is_file():
-        return
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    own = json.loads(model.config.to_json_string(use_diff=False))
-    for key, value in saved.items():
-        # Trainer takes the special ids from the tokenizer, but only when it begins.
-        is_size = type(value) is int and not key.endswith("_token_id")
-        if (is_size or key == "id2label") and own.get(key) != value:
-            raise ValueError(
-                f"`--resume` must go on with the model of {checkpoint}, whose `{key}` is {value}, got {own.get(key)}: "
-                "take the recipe it was begun with, or begin anew with --overwrite true"
-            )
-
-
 def _find_shard_damage(folder: Path) -> str | None:
     """Returns what is wrong with a folder that `torch.distributed.checkpoint` wrote, or None."""
     try:
@@ -291,3 +266,28 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     if damages:
         raise ValueError(f"no checkpoint in {run_folder} is usable: {'; '.join(damages)}")
     return None
+
+
+def require_same_model(checkpoint: Path, model: PreTrainedModel) -> None:
+    """Checks that the weights of a checkpoint mean in a model what they meant when they were trained.
+
+    Args:
+        checkpoint: A complete checkpoint; one of adapters has no configuration and is not checked.
+        model: The model of the recipe that is to go on.
+
+    Raises:
+        ValueError: If its labels or one of its sizes are others.
+    """
+    path = checkpoint / CONFIG_NAME
+    if not path.is_file():
+        return
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    own = json.loads(model.config.to_json_string(use_diff=False))
+    for key, value in saved.items():
+        # Trainer takes the special ids from the tokenizer, but only when it begins.
+        is_size = type(value) is int and not key.endswith("_token_id")
+        if (is_size or key == "id2label") and own.get(key) != value:
+            raise ValueError(
+                f"`--resume` must go on with the model of {checkpoint}, whose `{key}` is {value}, got {own.get(key)}: "
+                "take the recipe it was begun with, or begin anew with --overwrite true"
+            )

@@ -308,9 +308,9 @@ def _as_references(value: Any, column: str) -> list[str]:
 def _cut_pieces(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Returns the ids of the texts, in pieces that fit the model; at least one."""
     max_length = getattr(model.config, "max_position_embeddings", None)
-    if not texts:
-        raise ValueError("there must be at least one text, got none")
-    documents = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    # A tokenizer takes no empty list.
+    encode = {"add_special_tokens": False, "split_special_tokens": True}
+    documents = tokenizer(list(texts), **encode)["input_ids"] if texts else []
     # Two places are left for the special tokens around a piece.
     size = max_length - 2 if max_length else max([1, *map(len, documents)])
     pieces = [ids[start : start + size] for ids in documents for start in range(0, len(ids), size)]

@@ -76,17 +76,17 @@ def evaluate(
     evaluations.json, for the model card.
     """
     silence_libraries()
-    for option, path in (("--output", output), ("--predictions", predictions)):
-        if path is not None:
-            require_writable_file(option, path)
+    outputs = {"--output": output, "--predictions": predictions}
+    written = {option: path for option, path in outputs.items() if path is not None}
+    for option, path in written.items():
+        require_writable_file(option, path)
     if output is not None and predictions is not None and output.resolve() == predictions.resolve():
         raise ValueError(f"`--predictions` must be another file than `--output`, got {predictions} for both")
     from kakehashi.training import inference
     from kakehashi.training.documents import load_rows, require_unread_file
 
-    for option, path in (("--output", output), ("--predictions", predictions)):
-        if path is not None:
-            require_unread_file(option, path, data)
+    for option, path in written.items():
+        require_unread_file(option, path, data)
     language = None if to is None else to.value
     columns = {"source_column": source_column, "target_column": target_column, "source_template": source_template}
     asks = language is not None or any(columns.values())

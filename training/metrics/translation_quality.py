@@ -17,7 +17,7 @@ Compares generated texts with right answers. Each number lies between 0 and 1, a
 exact_match: share of texts that equal one of their references, character by character.
 chrf: character n-gram F-score (chrF2), which needs no division into words.
 bleu: corpus BLEU; Japanese is divided into words by MeCab with the IPA dictionary, any other language by mteval-13a.
-  It is 0 where no text has four words, and as many as four with its answer.
+  It is 0 where no text has as many as four words.
 """
 
 _INPUTS = """\
